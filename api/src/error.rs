@@ -1,0 +1,177 @@
+//! What a refusal looks like: the documented JSON shape, with code and status decided in one match.
+
+use crate::fields::{Issue, Issues};
+use axum::http::StatusCode;
+use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::response::{IntoResponse, Response};
+use domain::rejection::Rejection;
+use raft::{ProposeError, ReadError};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Seconds after which asking again makes sense while there is no leader: an election is over by then.
+const RETRY_AFTER_SEC: HeaderValue = HeaderValue::from_static("1");
+
+/// Why a request was refused. The text of every variant but [`ApiError::Internal`] is for the client.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Something is wrong with the request's body or query; says all of it.
+    #[error("{0}")]
+    Invalid(Issues),
+    /// No credential, or none that is known.
+    #[error("invalid or missing API key")]
+    Unauthorized,
+    /// The account's plan allows no more jobs.
+    #[error("your plan allows at most {jobs_max} jobs")]
+    PlanLimit {
+        /// How many it allows.
+        jobs_max: u64,
+    },
+    /// There is no such thing, or it is another account's, which must look the same.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The path exists, but not with this method.
+    #[error("this method is not allowed here")]
+    MethodNotAllowed,
+    /// The request does not fit the present state of the thing.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// The client took too long to send its body.
+    #[error("the request body took too long to arrive")]
+    Timeout,
+    /// The body is larger than allowed.
+    #[error("the request is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// How large it may be.
+        bytes_max: usize,
+    },
+    /// The body is not said to be JSON.
+    #[error("the request body must be application/json")]
+    MediaType,
+    /// Nobody leads, and nothing was changed.
+    #[error("the cluster has no leader at the moment; nothing was changed, try again")]
+    NoLeader,
+    /// The answer to a change was not learnt.
+    #[error("the cluster did not answer in time; the change may still take effect, look before trying again")]
+    OutcomeUnknown,
+    /// This node takes no requests now.
+    #[error("this node cannot serve requests at the moment, try again")]
+    NotReady,
+    /// Our fault. The cause goes to the log under the request's id, never to the client.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl ApiError {
+    fn parts(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Invalid(issues) if issues.misshapen() => (StatusCode::BAD_REQUEST, "validation_error"),
+            Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation_error"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::PlanLimit { .. } => (StatusCode::FORBIDDEN, "plan_limit_exceeded"),
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::NoLeader | Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
+            Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+        }
+    }
+}
+
+/// The cause of an answer with status 500, on its way to whoever logs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: ErrorBody<'a>,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a [Issue]>,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, code) = self.parts();
+        let details = match &self {
+            Self::Invalid(issues) => Some(issues.list()),
+            _ => None,
+        };
+        let body = Body { error: ErrorBody { code, message: self.to_string(), details } };
+        let mut response = (status, axum::Json(body)).into_response();
+        match self {
+            Self::Unauthorized => {
+                let scheme = HeaderValue::from_static("Bearer realm=\"justrun\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+            }
+            Self::NoLeader | Self::OutcomeUnknown | Self::NotReady => {
+                response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SEC);
+            }
+            Self::Internal(cause) => {
+                response.extensions_mut().insert(Cause(Arc::from(cause)));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<storage::Error> for ApiError {
+    fn from(error: storage::Error) -> Self {
+        Self::Internal(Box::new(error))
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NoLeader => Self::NoLeader,
+            ReadError::Stopping => Self::NotReady,
+        }
+    }
+}
+
+impl From<ProposeError> for ApiError {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Rejected(rejection) => rejection.into(),
+            ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::Unknown => Self::OutcomeUnknown,
+            ProposeError::TooLarge { .. } => Self::TooLarge { bytes_max: domain::limits::API_BODY_BYTES_MAX },
+            ProposeError::Stopping => Self::NotReady,
+        }
+    }
+}
+
+impl From<Rejection> for ApiError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::NoSuchAccount => Self::Unauthorized,
+            Rejection::NoSuchJob => Self::NotFound("job"),
+            Rejection::NoSuchSpace => Self::NotFound("space"),
+            Rejection::NoSuchExecution => Self::NotFound("execution"),
+            Rejection::AlreadyPaused => Self::Conflict("the job is already paused"),
+            Rejection::AlreadyActive => Self::Conflict("the job is already active"),
+            Rejection::TooManyJobs { jobs_max } => Self::PlanLimit { jobs_max },
+            Rejection::TooManyOpen => Self::Conflict("the job has too many unfinished executions"),
+            Rejection::Stale => Self::Conflict("the job is being changed by others, try again"),
+            // Answers to commands that no request of a client proposes, or that its handler acts on.
+            Rejection::NoSuchNode
+            | Rejection::Exists
+            | Rejection::NotClaimable
+            | Rejection::NotRecorded(_)
+            | Rejection::NotLive
+            | Rejection::UnknownSession
+            | Rejection::AlreadyBootstrapped => Self::Internal(Box::new(rejection)),
+        }
+    }
+}

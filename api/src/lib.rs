@@ -1,0 +1,72 @@
+//! What the outside may ask: the REST API of one node.
+//!
+//! **Never**: changes state except by a proposal, keeps state of its own, reads the clock.
+//! **Uses**: `domain`, `raft` (proposals, read barriers), `storage` (read views). **Used by**: `node`.
+//!
+//! Start at [`mod@routes`] for what can be called. A new resource is a file in `resources` and its
+//! lines there.
+
+mod auth; // credential -> principal
+mod deadline; // a connection whose peer must keep reading
+mod error; // what a refusal looks like
+mod extract; // bodies, queries and ids that fail in our error shape
+mod fields; // typed fields of a JSON object, with all that is wrong with them
+mod health; // alive, ready, metrics
+mod json; // JSON as it was sent: order and duplicates kept
+mod observe; // request ids, metrics, the log of what went wrong
+mod page; // lists in pages
+mod resources; // one file a resource
+mod routes; // THE TABLE: what can be called
+mod server; // connections: limits, timeouts, shutdown
+mod time; // instants as text
+
+use axum::Router;
+use domain::time::Clock;
+use raft::Cluster;
+use std::sync::Arc;
+use storage::StateView;
+use url::Url;
+
+pub use auth::hash_key;
+pub use error::ApiError;
+pub use server::serve;
+
+/// What handlers work with. Cloned for every request, so all of it is cheap to clone.
+#[derive(Clone)]
+pub struct Deps {
+    /// Where changes are proposed and state is read.
+    pub cluster: Cluster,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Which targets a job may have.
+    pub targets: Arc<dyn TargetPolicy>,
+    /// Renders this node's metrics in the Prometheus text format.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Deps {
+    /// Looks at this node's state at one applied mark. Not async on purpose: a view holds back
+    /// applies for as long as it lives.
+    fn read<T>(&self, look: impl FnOnce(&StateView<'_>) -> Result<T, storage::Error>) -> Result<T, ApiError> {
+        Ok(look(&self.cluster.state().view())?)
+    }
+}
+
+/// Which targets a job may have, as far as its URL alone tells. Addresses are looked at again when
+/// the request is sent.
+pub trait TargetPolicy: Send + Sync {
+    /// Refuses a target.
+    ///
+    /// # Errors
+    /// What is wrong, put so that it reads well behind the field's name: `must use https`.
+    fn check(&self, url: &Url) -> Result<(), String>;
+}
+
+/// Everything that can be called, as one service.
+pub fn router(deps: Deps) -> Router {
+    routes::table()
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(deps.clone(), observe::observe))
+        .with_state(deps)
+}

@@ -1,0 +1,156 @@
+//! `GET /v1/jobs`: pages of an account's jobs, newest first.
+
+use super::load;
+use super::output::JobOutput;
+use crate::Deps;
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::extract::Query;
+use crate::fields::Issues;
+use crate::page::{self, Page, PageRequest};
+use axum::extract::State;
+use domain::id::{AccountId, SpaceId};
+use domain::job::{Job, JobState};
+use storage::Read;
+use storage::schema::{AccountJob, AccountJobs, AccountUsage};
+
+/// Jobs read in one view while filtering: about a millisecond, so that applies are not held back.
+const JOBS_AT_ONCE: usize = 200;
+
+/// `GET /v1/jobs`
+pub(crate) async fn list(
+    State(deps): State<Deps>,
+    principal: Principal,
+    query: Query,
+) -> Result<axum::Json<Page<JobOutput>>, ApiError> {
+    let mut issues = Issues::default();
+    let request = PageRequest::read(&query, &mut issues);
+    let filter = Filter::read(&query, &mut issues);
+    issues.refuse()?;
+
+    let (total, jobs) = if filter.admits_all() {
+        whole(&deps, principal.account, request).await?
+    } else {
+        filtered(&deps, principal.account, request, &filter).await?
+    };
+    let jobs = jobs.into_iter().map(|(job, state)| JobOutput::new(job, &state)).collect();
+    Ok(axum::Json(Page::new(request, total, jobs)))
+}
+
+/// Which jobs are wanted.
+#[derive(Debug, Default)]
+struct Filter {
+    paused: Option<bool>,
+    space: Option<SpaceId>,
+    /// In lower case.
+    search: Option<String>,
+    tag: Option<String>,
+}
+
+impl Filter {
+    fn read(query: &Query, issues: &mut Issues) -> Self {
+        let paused = match query.text("status", issues) {
+            None | Some("all") => None,
+            Some("active") => Some(false),
+            Some("paused") => Some(true),
+            Some(_) => {
+                issues.meaning("status", "must be one of active, paused, all");
+                None
+            }
+        };
+        let space = query
+            .text("space_id", issues)
+            .and_then(|text| text.parse().map_err(|_| issues.meaning("space_id", "is not a space id")).ok());
+        let wanted = |text: &str| !text.is_empty();
+        Self {
+            paused,
+            space,
+            search: query.text("search", issues).filter(|text| wanted(text)).map(str::to_lowercase),
+            tag: query.text("tag", issues).filter(|text| wanted(text)).map(str::to_owned),
+        }
+    }
+
+    fn admits_all(&self) -> bool {
+        let Self { paused, space, search, tag } = self;
+        paused.is_none() && space.is_none() && search.is_none() && tag.is_none()
+    }
+
+    fn admits(&self, job: &Job, state: &JobState) -> bool {
+        self.paused.is_none_or(|paused| state.paused_at.is_some() == paused)
+            && self.space.is_none_or(|space| job.space == Some(space))
+            && self.search.as_ref().is_none_or(|part| job.name.to_lowercase().contains(part))
+            && self.tag.as_ref().is_none_or(|tag| job.tags.contains(tag))
+    }
+}
+
+/// A page of all jobs: their number is kept, and those before the page are skipped by their keys.
+async fn whole(
+    deps: &Deps,
+    account: AccountId,
+    request: PageRequest,
+) -> Result<(u64, Vec<(Job, JobState)>), ApiError> {
+    let total = deps.read(|view| view.get::<AccountUsage>(&account))?.unwrap_or_default().jobs;
+    if request.offset() >= total {
+        return Ok((total, Vec::new()));
+    }
+    let keys = page::keys::<AccountJobs>(deps, &account.0.to_be_bytes(), request).await?;
+    // A job that was deleted since the keys were read is left out.
+    let jobs = deps.read(|view| {
+        keys.iter().filter_map(|key| load(view, account, key.job).transpose()).collect::<Result<_, _>>()
+    })?;
+    Ok((total, jobs))
+}
+
+/// A page of the jobs that the filter admits: all are read, some at a time.
+async fn filtered(
+    deps: &Deps,
+    account: AccountId,
+    request: PageRequest,
+    filter: &Filter,
+) -> Result<(u64, Vec<(Job, JobState)>), ApiError> {
+    let mut total = 0;
+    let mut page = Vec::new();
+    let mut after: Option<AccountJob> = None;
+    loop {
+        let read = deps.read(|view| {
+            let prefix = account.0.to_be_bytes();
+            let keys = view.keys_prefix::<AccountJobs>(&prefix, after.as_ref(), JOBS_AT_ONCE)?;
+            for key in &keys {
+                let Some((job, state)) = load(view, account, key.job)? else { continue };
+                if filter.admits(&job, &state) {
+                    total += 1;
+                    if total > request.offset() && page.len() < request.len() {
+                        page.push((job, state));
+                    }
+                }
+            }
+            Ok(keys)
+        })?;
+        if read.len() < JOBS_AT_ONCE {
+            return Ok((total, page));
+        }
+        after = read.last().copied();
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(query: &str, faults: &[&str]) -> Filter {
+        let mut issues = Issues::default();
+        let filter = Filter::read(&Query::of(query), &mut issues);
+        let found: Vec<_> = issues.list().iter().map(|issue| issue.field.as_str()).collect();
+        assert_eq!(found, faults, "{query}");
+        filter
+    }
+
+    #[test]
+    fn filters_are_checked() {
+        assert!(check("status=all&search=&tag=&page=2", &[]).admits_all());
+        assert_eq!(check("status=paused", &[]).paused, Some(true));
+        assert_eq!(check("search=DB", &[]).search.as_deref(), Some("db"));
+        check("status=Active&space_id=xyz", &["status", "space_id"]);
+    }
+}

@@ -1,0 +1,69 @@
+//! `/v1/jobs`
+
+mod action; // run, pause, resume
+mod input; // what a client may set
+mod list; // pages, with and without filters
+mod output; // what a client sees
+mod write; // create, update, delete
+
+pub(crate) use action::{pause, resume, run};
+pub(crate) use list::list;
+pub(crate) use write::{create, delete, update};
+
+use super::{Data, data};
+use crate::Deps;
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::extract::{Id, Named};
+use crate::fields;
+use axum::extract::State;
+use domain::id::{AccountId, JobId};
+use domain::job::{Job, JobState};
+use domain::schedule::{Schedule, ScheduleError};
+use domain::time::Timestamp;
+use output::JobOutput;
+use storage::Read;
+use storage::schema::{JobStates, Jobs};
+
+/// How often a change is computed again when the job moves on in between. A job fires once a second
+/// at most, so that even one lost race is rare.
+const TRIES_MAX: usize = 10;
+
+impl Named for JobId {
+    const NOUN: &'static str = "job";
+}
+
+/// `GET /v1/jobs/{id}`
+pub(crate) async fn get(
+    State(deps): State<Deps>,
+    principal: Principal,
+    Id(id): Id<JobId>,
+) -> Result<axum::Json<Data<JobOutput>>, ApiError> {
+    let (job, state) = find(&deps, principal.account, id)?;
+    Ok(data(JobOutput::new(job, &state)))
+}
+
+/// A job of `account`, configuration and progress of one moment.
+pub(crate) fn find(deps: &Deps, account: AccountId, id: JobId) -> Result<(Job, JobState), ApiError> {
+    let found = deps.read(|view| load(view, account, id))?;
+    found.ok_or(ApiError::NotFound(JobId::NOUN))
+}
+
+/// As [`find`], within a look at the state; `None` when there is no such job of the account.
+fn load(view: &impl Read, account: AccountId, id: JobId) -> Result<Option<(Job, JobState)>, storage::Error> {
+    let Some(job) = view.get::<Jobs>(&id)?.filter(|job| job.account == account) else {
+        return Ok(None);
+    };
+    Ok(view.get::<JobStates>(&id)?.map(|state| (job, state)))
+}
+
+/// The first instant of a job's schedule that nothing has accounted for yet.
+fn next_run(job: &Job, state: &JobState, now: Timestamp) -> Result<Option<Timestamp>, ApiError> {
+    let schedule = Schedule::parse(&job.cron_expression, &job.timezone).map_err(refused)?;
+    // Claims are made ahead of time: what is claimed already will run and must not run twice.
+    Ok(schedule.next_after(state.claimed_until.map_or(now, |until| until.max(now))))
+}
+
+fn refused(error: ScheduleError) -> ApiError {
+    fields::senseless(error.field(), error.to_string())
+}

@@ -1,0 +1,135 @@
+//! What a client sees of a job.
+
+use crate::time::Rfc3339;
+use domain::execution::ExecutionStatus;
+use domain::job::{Delivery, Job, JobState, LastRun, Method, MisfirePolicy, OverlapPolicy, RetryPolicy};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+/// A job, in documented order; our extensions follow.
+#[derive(Serialize)]
+pub(crate) struct JobOutput {
+    id: String,
+    name: String,
+    cron_expression: String,
+    url: String,
+    method: &'static str,
+    timezone: String,
+    pub(super) status: &'static str,
+    timeout_sec: u32,
+    retry_policy: &'static str,
+    retry_max: u32,
+    retry_delay_sec: u32,
+    tags: Vec<String>,
+    space_id: Option<String>,
+    headers: Headers,
+    body: Option<String>,
+    store_response_body: bool,
+    next_run_at: Option<Rfc3339>,
+    last_run_at: Option<Rfc3339>,
+    last_status: Option<&'static str>,
+    last_duration_ms: Option<u64>,
+    last_status_code: Option<u16>,
+    created_at: Rfc3339,
+    updated_at: Rfc3339,
+    alert_channel_ids: Option<Vec<String>>,
+    overlap_policy: &'static str,
+    misfire_policy: &'static str,
+    delivery: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused_at: Option<Rfc3339>,
+}
+
+/// Headers as an object whose members keep their order.
+struct Headers(Vec<(String, String)>);
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+impl JobOutput {
+    pub(crate) fn new(job: Job, state: &JobState) -> Self {
+        let last = state.last_run.as_ref();
+        Self {
+            id: job.id.to_string(),
+            name: job.name,
+            cron_expression: job.cron_expression,
+            url: job.request.url,
+            method: method(job.request.method),
+            timezone: job.timezone,
+            status: status(state),
+            timeout_sec: job.request.timeout_sec,
+            retry_policy: retry_policy(job.retry.policy),
+            retry_max: job.retry.max,
+            retry_delay_sec: job.retry.delay_sec,
+            tags: job.tags,
+            space_id: job.space.map(|id| id.to_string()),
+            headers: Headers(job.request.headers),
+            body: job.request.body,
+            store_response_body: job.store_response_body,
+            next_run_at: state.next_run_at.map(Rfc3339),
+            last_run_at: last.map(|last| Rfc3339(last.at)),
+            last_status: last.map(|last| last.status).map(ExecutionStatus::as_str),
+            last_duration_ms: last.map(|last| last.duration_ms),
+            last_status_code: last.and_then(|LastRun { status_code, .. }| *status_code),
+            created_at: Rfc3339(job.created_at),
+            updated_at: Rfc3339(job.updated_at),
+            alert_channel_ids: job.alert_channels.map(|ids| ids.iter().map(ToString::to_string).collect()),
+            overlap_policy: overlap_policy(job.overlap),
+            misfire_policy: misfire_policy(job.misfire),
+            delivery: delivery(job.delivery),
+            paused_at: state.paused_at.map(Rfc3339),
+        }
+    }
+}
+
+/// The job's own status; a paused space does not change it.
+fn status(state: &JobState) -> &'static str {
+    if state.paused_at.is_some() { "paused" } else { "active" }
+}
+
+pub(super) fn method(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+    }
+}
+
+pub(super) fn retry_policy(policy: RetryPolicy) -> &'static str {
+    match policy {
+        RetryPolicy::None => "none",
+        RetryPolicy::Fixed => "fixed",
+        RetryPolicy::Linear => "linear",
+        RetryPolicy::Exponential => "exponential",
+    }
+}
+
+pub(super) fn overlap_policy(policy: OverlapPolicy) -> &'static str {
+    match policy {
+        OverlapPolicy::Allow => "allow",
+        OverlapPolicy::Skip => "skip",
+    }
+}
+
+pub(super) fn misfire_policy(policy: MisfirePolicy) -> &'static str {
+    match policy {
+        MisfirePolicy::RunOnce => "run_once",
+        MisfirePolicy::Skip => "skip",
+    }
+}
+
+pub(super) fn delivery(delivery: Delivery) -> &'static str {
+    match delivery {
+        Delivery::AtLeastOnce => "at_least_once",
+        Delivery::AtMostOnce => "at_most_once",
+    }
+}

@@ -1,0 +1,149 @@
+//! Creating, changing and deleting jobs.
+
+use super::input::{JobInput, NO_SUCH_SPACE};
+use super::output::JobOutput;
+use super::{TRIES_MAX, find, load, next_run};
+use crate::Deps;
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::extract::{Id, Json, Named};
+use crate::fields::{self, Issues};
+use crate::resources::{Data, data};
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::id::{AccountId, JobId};
+use domain::job::{Delivery, Job, JobState, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
+use domain::limits;
+use domain::rejection::Rejection;
+use domain::time::Timestamp;
+use raft::ProposeError;
+use raft::command::{Command, CreateJob, DeleteJob, UpdateJob};
+
+/// The zone of jobs for which nobody names one (documented).
+const DEFAULT_TIMEZONE: &str = "UTC";
+
+/// `POST /v1/jobs`
+pub(crate) async fn create(
+    State(deps): State<Deps>,
+    principal: Principal,
+    Json(body): Json,
+) -> Result<(StatusCode, axum::Json<Data<JobOutput>>), ApiError> {
+    let mut issues = Issues::default();
+    let input = JobInput::for_create(&body, "", deps.targets.as_ref(), &mut issues);
+    let space = deps.read(|view| input.resolve(view, principal.account, &mut issues))?;
+    issues.refuse()?;
+
+    let mut job = blank(principal.account, deps.clock.now());
+    if let Some(space) = space.filter(|_| input.names_no_zone()) {
+        job.timezone = space.timezone;
+    }
+    input.apply_to(&mut job);
+    let next_run_at = next_run(&job, &JobState::default(), job.created_at)?;
+    for _ in 0..TRIES_MAX {
+        job.id = JobId(rand::random());
+        let command = CreateJob { job: job.clone(), next_run_at, paused: false };
+        match deps.cluster.propose(Command::CreateJob(Box::new(command))).await {
+            // Two random ids met; the next ones will not.
+            Err(ProposeError::Rejected(Rejection::Exists)) => {}
+            Err(error) => return Err(refused(error)),
+            Ok(_) => {
+                let (job, state) = find(&deps, principal.account, job.id)?;
+                return Ok((StatusCode::CREATED, data(JobOutput::new(job, &state))));
+            }
+        }
+    }
+    Err(Rejection::Exists.into())
+}
+
+/// `PATCH /v1/jobs/{id}`
+pub(crate) async fn update(
+    State(deps): State<Deps>,
+    principal: Principal,
+    Id(id): Id<JobId>,
+    Json(body): Json,
+) -> Result<axum::Json<Data<JobOutput>>, ApiError> {
+    let mut issues = Issues::default();
+    let input = JobInput::for_update(&body, deps.targets.as_ref(), &mut issues);
+    let found = deps.read(|view| {
+        input.resolve(view, principal.account, &mut issues)?;
+        load(view, principal.account, id)
+    })?;
+    let (mut old, mut state) = found.ok_or(ApiError::NotFound(JobId::NOUN))?;
+    issues.refuse()?;
+
+    for _ in 0..TRIES_MAX {
+        let mut job = old.clone();
+        input.apply_to(&mut job);
+        if job == old {
+            return Ok(data(JobOutput::new(old, &state)));
+        }
+        let now = deps.clock.now();
+        job.updated_at = now.max(old.updated_at);
+        let next_run_at =
+            if reschedules(&old, &job) { next_run(&job, &state, now)? } else { state.next_run_at };
+        let command = UpdateJob { job, expected: state.version(), next_run_at };
+        match deps.cluster.propose(Command::UpdateJob(Box::new(command))).await {
+            // It fired or was changed meanwhile: compute again from what it is now.
+            Err(ProposeError::Rejected(Rejection::Stale)) => {}
+            Err(error) => return Err(refused(error)),
+            Ok(_) => {
+                let (job, state) = find(&deps, principal.account, id)?;
+                return Ok(data(JobOutput::new(job, &state)));
+            }
+        }
+        (old, state) = find(&deps, principal.account, id)?;
+    }
+    Err(Rejection::Stale.into())
+}
+
+/// `DELETE /v1/jobs/{id}`
+pub(crate) async fn delete(
+    State(deps): State<Deps>,
+    principal: Principal,
+    Id(id): Id<JobId>,
+) -> Result<StatusCode, ApiError> {
+    let command = DeleteJob { account: principal.account, job: id };
+    deps.cluster.propose(Command::DeleteJob(command)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A job with every default (documented) and without what a client must say.
+fn blank(account: AccountId, now: Timestamp) -> Job {
+    Job {
+        id: JobId(0),
+        account,
+        space: None,
+        name: String::new(),
+        cron_expression: String::new(),
+        timezone: DEFAULT_TIMEZONE.to_owned(),
+        request: Request {
+            url: String::new(),
+            method: Method::default(),
+            headers: Vec::new(),
+            body: None,
+            timeout_sec: limits::TIMEOUT_SEC_DEFAULT,
+        },
+        retry: Retry::default(),
+        tags: Vec::new(),
+        store_response_body: false,
+        alert_channels: None,
+        overlap: OverlapPolicy::default(),
+        misfire: MisfirePolicy::default(),
+        delivery: Delivery::default(),
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Whether the cursor must be computed anew. A move counts too: the old or the new space may be paused.
+fn reschedules(old: &Job, new: &Job) -> bool {
+    old.cron_expression != new.cron_expression || old.timezone != new.timezone || old.space != new.space
+}
+
+/// The space went away between the look-up and the proposal: still the field's fault.
+fn refused(error: ProposeError) -> ApiError {
+    match error {
+        ProposeError::Rejected(Rejection::NoSuchSpace) => fields::senseless("space_id", NO_SUCH_SPACE),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,42 @@
+//! THE TABLE: everything that can be called.
+//!
+//! Whatever takes a `Principal` needs a credential; only the last three do not.
+
+use crate::Deps;
+use crate::error::ApiError;
+use crate::health;
+use crate::resources::{cluster, executions, jobs};
+use axum::Router;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+/// Every path, its methods and their handlers. GET routes answer HEAD as well.
+pub(crate) fn table() -> Router<Deps> {
+    Router::new()
+        .route("/v1/jobs", get(jobs::list).post(jobs::create))
+        .route("/v1/jobs/{id}", get(jobs::get).patch(jobs::update).delete(jobs::delete))
+        .route("/v1/jobs/{id}/run", post(jobs::run))
+        .route("/v1/jobs/{id}/pause", post(jobs::pause))
+        .route("/v1/jobs/{id}/resume", post(jobs::resume))
+        .route("/v1/jobs/{id}/executions", get(executions::list))
+        .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/cluster", get(cluster::get))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+}
+
+/// What no path leads to.
+pub(crate) async fn not_found() -> ApiError {
+    ApiError::NotFound("resource")
+}
+
+/// A path that exists, with a method that does not. `Allow` is added by the router.
+pub(crate) async fn method_not_allowed(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        ApiError::MethodNotAllowed.into_response()
+    }
+}

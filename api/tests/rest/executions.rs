@@ -1,0 +1,216 @@
+use crate::service::{FOREIGN_KEY, NODE, START, Service, request};
+use domain::execution::{Attempt, AttemptResult, ErrorKind, Failure, MissedFirings, Outcome, ResponseBody};
+use domain::id::{ExecutionId, JobId};
+use domain::time::Timestamp;
+use raft::command::{Applied, Claim, ClaimTarget, Command};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn at(secs: u64) -> Timestamp {
+    START.plus(Duration::from_secs(secs))
+}
+
+async fn claim(service: &Service, target: ClaimTarget) -> Option<ExecutionId> {
+    let claim = Claim { node: NODE, incarnation: service.incarnation, target };
+    match service.cluster.propose(Command::Claim(claim)).await.unwrap() {
+        Applied::Claimed(id) => id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Claims the firing that is due `secs` after the start.
+async fn claim_firing(service: &Service, job: JobId, secs: u64) -> ExecutionId {
+    let target =
+        ClaimTarget::Firing { job, generation: 1, scheduled_at: at(secs), next_run_at: Some(at(secs + 300)) };
+    claim(service, target).await.unwrap()
+}
+
+fn attempt(
+    number: u32,
+    started_secs: u64,
+    failure: Option<(ErrorKind, &str)>,
+    status_code: Option<u16>,
+) -> Attempt {
+    Attempt {
+        number,
+        node: NODE,
+        started_at: at(started_secs),
+        finished_at: at(started_secs + 1),
+        duration_ms: 1_042,
+        status_code,
+        failure: failure.map(|(kind, message)| Failure { kind, message: message.to_owned() }),
+    }
+}
+
+async fn record(service: &Service, id: ExecutionId, number: u32, result: AttemptResult) {
+    let outcome =
+        Outcome { execution: id, attempt: number, node: NODE, incarnation: service.incarnation, result };
+    service.cluster.propose(Command::Record(Box::new(outcome))).await.unwrap();
+}
+
+async fn list(service: &Service, job: JobId, query: &str) -> (Vec<Value>, Value) {
+    let answer = service.get(&format!("/v1/jobs/{job}/executions?{query}")).await;
+    (answer.data(200).as_array().unwrap().clone(), answer.json()["meta"].clone())
+}
+
+#[tokio::test]
+async fn a_firing_waits_runs_and_succeeds() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    service.clock.advance(Duration::from_secs(178));
+    let id = claim_firing(&service, job, 180).await;
+    let path = format!("/v1/executions/{id}");
+    assert_eq!(service.get(&path).await.data(200)["status"], "pending", "claimed ahead of its instant");
+    service.clock.advance(Duration::from_secs(2));
+    let running = service.get(&path).await.data(200);
+    let expected = json!({
+        "id": id.to_string(),
+        "job_id": job.to_string(),
+        "status": "running",
+        "status_code": null,
+        "duration_ms": null,
+        "triggered_by": "schedule",
+        "response_body": null,
+        "executed_at": "2026-04-10T14:25:00Z",
+        "scheduled_at": "2026-04-10T14:25:00Z",
+        "started_at": null,
+        "finished_at": null,
+        "attempt": 1,
+        "node_id": 1,
+        "attempts": [],
+    });
+    assert_eq!(running, expected);
+
+    let body = Some(ResponseBody { text: "fine".to_owned(), truncated: true });
+    let result = AttemptResult::Sent { attempt: attempt(1, 181, None, Some(200)), body, retry_at: None };
+    record(&service, id, 1, result).await;
+    let (items, meta) = list(&service, job, "").await;
+    let expected = json!({
+        "id": id.to_string(),
+        "job_id": job.to_string(),
+        "status": "success",
+        "status_code": 200,
+        "duration_ms": 1_042,
+        "triggered_by": "schedule",
+        "response_body": "fine",
+        "executed_at": "2026-04-10T14:25:01Z",
+        "scheduled_at": "2026-04-10T14:25:00Z",
+        "started_at": "2026-04-10T14:25:01Z",
+        "finished_at": "2026-04-10T14:25:02Z",
+        "attempt": 1,
+        "node_id": 1,
+        "response_truncated": true,
+    });
+    assert_eq!((items, meta), (vec![expected], json!({"page": 1, "per_page": 20, "total": 1})));
+
+    let shown = service.get(&format!("/v1/jobs/{job}")).await.data(200);
+    for (field, value) in [
+        ("last_run_at", json!("2026-04-10T14:25:01Z")),
+        ("last_status", json!("success")),
+        ("last_duration_ms", json!(1_042)),
+        ("last_status_code", json!(200)),
+        ("next_run_at", json!("2026-04-10T14:30:00Z")),
+    ] {
+        assert_eq!(shown[field], value, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_shows_every_attempt() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    service.clock.advance(Duration::from_secs(180));
+    let id = claim_firing(&service, job, 180).await;
+    let refused = Some((ErrorKind::Connect, "Connection refused"));
+    let result =
+        AttemptResult::Sent { attempt: attempt(1, 180, refused, None), body: None, retry_at: Some(at(190)) };
+    record(&service, id, 1, result).await;
+    let waiting = service.get(&format!("/v1/executions/{id}")).await.data(200);
+    assert_eq!((&waiting["status"], &waiting["attempt"]), (&json!("pending"), &json!(2)));
+
+    assert_eq!(claim(&service, ClaimTarget::Execution { id, attempt: 2 }).await, Some(id));
+    let timeout = Some((ErrorKind::Timeout, "Request timed out after 30s"));
+    let result =
+        AttemptResult::Sent { attempt: attempt(2, 190, timeout, Some(503)), body: None, retry_at: None };
+    record(&service, id, 2, result).await;
+    let failed = service.get(&format!("/v1/executions/{id}")).await.data(200);
+    for (field, value) in [
+        ("status", json!("failed")),
+        ("status_code", json!(503)),
+        ("error", json!("Request timed out after 30s")),
+        ("error_kind", json!("timeout")),
+        ("executed_at", json!("2026-04-10T14:25:10Z")),
+        ("scheduled_at", json!("2026-04-10T14:25:00Z")),
+    ] {
+        assert_eq!(failed[field], value, "{field}");
+    }
+    let first = json!({
+        "attempt": 1,
+        "node_id": 1,
+        "started_at": "2026-04-10T14:25:00Z",
+        "finished_at": "2026-04-10T14:25:01Z",
+        "duration_ms": 1_042,
+        "status_code": null,
+        "error": "Connection refused",
+        "error_kind": "connect",
+    });
+    assert_eq!((&failed["attempts"][0], &failed["attempts"][1]["status_code"]), (&first, &json!(503)));
+}
+
+#[tokio::test]
+async fn missed_firings_are_one_record_with_the_reason() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    service.clock.advance(Duration::from_secs(1_000));
+    let missed = MissedFirings { until: at(780), count: 3, exact: true };
+    let target = ClaimTarget::Missed {
+        job,
+        generation: 1,
+        first: at(180),
+        skipped: Some(missed),
+        run: None,
+        run_due: at(1_000),
+        next_run_at: Some(at(1_080)),
+    };
+    assert_eq!(claim(&service, target).await, None);
+    let (items, _) = list(&service, job, "").await;
+    let item = &items[0];
+    assert_eq!((&item["status"], &item["attempt"]), (&json!("skipped"), &json!(0)));
+    assert_eq!(item["missed"], json!({"count": 3, "until": "2026-04-10T14:35:00Z", "exact": true}));
+    assert_eq!((&item["executed_at"], &item["node_id"]), (&json!("2026-04-10T14:25:00Z"), &Value::Null));
+    assert!(item["error"].as_str().is_some_and(|reason| !reason.is_empty()));
+}
+
+#[tokio::test]
+async fn the_history_is_pages_newest_first() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    let mut ids = Vec::new();
+    for _ in 0..25 {
+        let run = service.post(&format!("/v1/jobs/{job}/run")).await.data(200);
+        ids.push(run["execution_id"].as_str().unwrap().to_owned());
+        service.clock.advance(Duration::from_secs(1));
+    }
+    ids.reverse();
+    for (query, range, per_page) in
+        [("", 0..20, 20), ("page=2", 20..25, 20), ("page=3&per_page=10", 20..25, 10)]
+    {
+        let (items, meta) = list(&service, job, query).await;
+        let found: Vec<_> = items.iter().map(|item| item["id"].as_str().unwrap()).collect();
+        assert_eq!(found, ids[range].iter().map(String::as_str).collect::<Vec<_>>(), "{query}");
+        assert_eq!((&meta["total"], &meta["per_page"]), (&json!(25), &json!(per_page)));
+    }
+    let (items, meta) = list(&service, job, "page=99").await;
+    assert_eq!((items.len(), &meta["total"]), (0, &json!(25)));
+}
+
+#[tokio::test]
+async fn executions_of_others_do_not_exist() {
+    let service = Service::start().await;
+    service.add_foreign_account();
+    let job = service.make_job().await;
+    let run = service.post(&format!("/v1/jobs/{job}/run")).await.data(200);
+    let path = format!("/v1/executions/{}", run["execution_id"].as_str().unwrap());
+    service.get(&path).await.data(200);
+    assert_eq!(service.send(request(FOREIGN_KEY, "GET", &path, "")).await.code(404), "not_found");
+}

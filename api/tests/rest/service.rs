@@ -1,0 +1,264 @@
+//! One node with an account, its router, and a clock that stands still until it is moved.
+
+use api::{Deps, TargetPolicy};
+use axum::Router;
+use axum::body::Body;
+use domain::account::{Account, ApiKey, Plan};
+use domain::id::{AccountId, JobId, KeyId, NodeId, SpaceId};
+use domain::node::{Incarnation, SessionId};
+use domain::space::Space;
+use domain::time::{Clock, Timestamp};
+use http_body_util::BodyExt;
+use hyper::{HeaderMap, Request, StatusCode};
+use raft::command::{Bootstrap, Command, CreateSpace};
+use raft::{Cluster, Secret};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use storage::Storage;
+use storage::schema::{Accounts, ApiKeys};
+use tempfile::TempDir;
+use tower::ServiceExt;
+use url::Url;
+
+/// The account's key.
+pub(crate) const KEY: &str = "jrun_sk_0123456789abcdefghijABCDEFGHIJ01";
+/// Another account's key.
+pub(crate) const FOREIGN_KEY: &str = "jrun_sk_ffffffffffffffffffffffffffffffff";
+/// The account.
+pub(crate) const ACCOUNT: AccountId = AccountId(11);
+/// Another one.
+pub(crate) const FOREIGN_ACCOUNT: AccountId = AccountId(12);
+/// The one node.
+pub(crate) const NODE: NodeId = NodeId(1);
+/// 2026-04-10T14:22:00Z, a moment of the documentation.
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_775_830_920);
+
+/// Shows the time it was set to.
+pub(crate) struct ManualClock {
+    now: AtomicU64,
+    start: Instant,
+}
+
+impl ManualClock {
+    pub(crate) fn advance(&self, by: Duration) {
+        self.now.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.now.load(Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+/// As in production, as far as the scheme goes.
+struct HttpsOnly;
+
+impl TargetPolicy for HttpsOnly {
+    fn check(&self, url: &Url) -> Result<(), String> {
+        if url.scheme() == "https" { Ok(()) } else { Err("must use https".to_owned()) }
+    }
+}
+
+/// A running service.
+pub(crate) struct Service {
+    pub(crate) router: Router,
+    pub(crate) cluster: Cluster,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) incarnation: Incarnation,
+    _dir: TempDir,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// The `data` of an answer with `status`.
+    #[track_caller]
+    pub(crate) fn data(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self.json()["data"].clone()
+    }
+
+    /// The `code` of a refusal with `status`.
+    #[track_caller]
+    pub(crate) fn code(&self, status: u16) -> String {
+        assert_eq!(self.status.as_u16(), status, "{self:?}");
+        self.json()["error"]["code"].as_str().expect("every refusal has a code").to_owned()
+    }
+
+    /// The fields at fault in a refusal with `status`.
+    #[track_caller]
+    pub(crate) fn faults(&self, status: u16) -> Vec<String> {
+        assert_eq!(self.code(status), "validation_error");
+        let details = self.json()["error"]["details"].as_array().expect("details are listed").clone();
+        assert!(details.iter().all(|detail| detail["issue"].is_string()), "{self:?}");
+        details.iter().map(|detail| detail["field"].as_str().expect("a field is named").to_owned()).collect()
+    }
+}
+
+impl Service {
+    pub(crate) async fn start() -> Self {
+        Self::start_on(Plan::Scale).await
+    }
+
+    pub(crate) async fn start_on(plan: Plan) -> Self {
+        let clock = clock();
+        let (cluster, dir) = start_node(&clock, &[NODE]).await;
+        let incarnation = cluster.register().await.unwrap();
+        let account = Account { id: ACCOUNT, plan, created_at: START };
+        let key = key(KEY, ACCOUNT);
+        cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await.unwrap();
+        let router = router(&cluster, &clock);
+        Self { router, cluster, clock, incarnation, _dir: dir }
+    }
+
+    /// A node that never finds the others, so that nobody leads.
+    pub(crate) async fn start_without_quorum() -> Self {
+        let clock = clock();
+        let (cluster, dir) = start_node(&clock, &[NODE, NodeId(2), NodeId(3)]).await;
+        let router = router(&cluster, &clock);
+        Self { router, cluster, clock, incarnation: Incarnation(0), _dir: dir }
+    }
+
+    /// Puts a second account beside the first, for which there is no command.
+    pub(crate) fn add_foreign_account(&self) {
+        let state = self.cluster.state();
+        let mark = state.applied().unwrap();
+        let mut txn = state.begin();
+        let account = Account { id: FOREIGN_ACCOUNT, plan: Plan::Free, created_at: START };
+        txn.put::<Accounts>(&FOREIGN_ACCOUNT, &account).unwrap();
+        let key = key(FOREIGN_KEY, FOREIGN_ACCOUNT);
+        txn.put::<ApiKeys>(&key.hash, &key).unwrap();
+        txn.commit(mark).unwrap();
+    }
+
+    pub(crate) async fn add_space(&self, id: u64, account: AccountId, timezone: &str) -> String {
+        let space = Space {
+            id: SpaceId(id),
+            account,
+            name: "Production".to_owned(),
+            timezone: timezone.to_owned(),
+            paused_at: None,
+            created_at: START,
+            updated_at: START,
+        };
+        self.cluster.propose(Command::CreateSpace(CreateSpace { space })).await.unwrap();
+        SpaceId(id).to_string()
+    }
+
+    /// Sends a request as it is.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status, headers: parts.headers, text }
+    }
+
+    /// Sends a request with the account's key and a JSON text.
+    pub(crate) async fn call_text(&self, method: &str, path: &str, body: impl Into<Body>) -> Answer {
+        self.send(request(KEY, method, path, body)).await
+    }
+
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
+        self.call_text(method, path, body.to_string()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(request(KEY, "GET", path, Body::empty())).await
+    }
+
+    /// Sends a POST without a body or a content type.
+    pub(crate) async fn post(&self, path: &str) -> Answer {
+        let builder = Request::builder().method("POST").uri(path).header("authorization", bearer(KEY));
+        self.send(builder.body(Body::empty()).unwrap()).await
+    }
+
+    /// Makes a job that is due every five minutes, and returns its id.
+    pub(crate) async fn make_job(&self) -> JobId {
+        let body = serde_json::json!({
+            "name": "Health Check",
+            "cron_expression": "*/5 * * * *",
+            "url": "https://api.example.com/health",
+        });
+        let data = self.call("POST", "/v1/jobs", body).await.data(201);
+        data["id"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+pub(crate) fn request(key: &str, method: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("authorization", bearer(key))
+        .header("content-type", "application/json")
+        .body(body.into())
+        .unwrap()
+}
+
+fn bearer(key: &str) -> String {
+    format!("Bearer {key}")
+}
+
+/// Starts a node that is one of `members`; the others cannot be reached.
+async fn start_node(clock: &Arc<ManualClock>, members: &[NodeId]) -> (Cluster, TempDir) {
+    let dir = TempDir::new().unwrap();
+    let storage = Storage::open(dir.path(), storage::Settings::default()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = listener.local_addr().unwrap().to_string();
+    // Nothing listens on port 1.
+    let address = |node: &NodeId| if *node == NODE { ours.clone() } else { "127.0.0.1:1".to_owned() };
+    let members = members.iter().map(|node| (*node, address(node))).collect();
+    let mut settings = raft::Settings::new(NODE, SessionId(1), members, Secret::new("secret"));
+    settings.api_url = "http://127.0.0.1:8080".to_owned();
+    settings.read_timeout = Duration::from_millis(500);
+    let clock: Arc<dyn Clock> = clock.clone();
+    let (cluster, _, services) = Cluster::start(settings, storage, clock, listener).await.unwrap();
+    for (_, service) in services {
+        #[expect(clippy::disallowed_methods, reason = "the runtime of the test ends it")]
+        tokio::spawn(service);
+    }
+    (cluster, dir)
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock { now: AtomicU64::new(START.as_millis()), start: Instant::now() })
+}
+
+fn key(text: &str, account: AccountId) -> ApiKey {
+    ApiKey {
+        id: KeyId(account.0),
+        account,
+        name: "test".to_owned(),
+        hash: Sha256::digest(text).into(),
+        last_four: text[text.len() - 4..].to_owned(),
+        created_at: START,
+    }
+}
+
+fn router(cluster: &Cluster, clock: &Arc<ManualClock>) -> Router {
+    api::router(Deps {
+        cluster: cluster.clone(),
+        clock: clock.clone(),
+        targets: Arc::new(HttpsOnly),
+        metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
+    })
+}

@@ -1,0 +1,314 @@
+//! The REST contract, seen from outside: the few calls the runs need, typed.
+
+use crate::{
+    Error,
+    client::{Answer, CallError, Client},
+    history::{Delivery, Event, Execution, JobCreated, JobRead},
+    time::{now_us, parse_rfc3339},
+};
+use bytes::Bytes;
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{collections::HashSet, sync::Arc};
+
+/// The largest page the API gives.
+const PER_PAGE: usize = 100;
+
+/// One node's API with one account's key. Cheap to clone; clones share the connections.
+#[derive(Clone, Debug)]
+pub struct Api {
+    client: Client,
+    base_url: Arc<str>,
+    key: Arc<str>,
+}
+
+/// A job to create. Fields that are not here keep the API's defaults.
+#[derive(Clone, Debug)]
+pub struct NewJob {
+    /// Its name.
+    pub name: String,
+    /// Its cron expression, in UTC.
+    pub expression: String,
+    /// What it calls.
+    pub url: String,
+    /// Timeout in seconds, 1 to 300.
+    pub timeout_sec: u32,
+    /// What happens to a request whose node dies.
+    pub delivery: Delivery,
+    /// Retries, 0 to 10, one second apart.
+    pub retry_max: u32,
+}
+
+impl NewJob {
+    /// A GET with a short timeout and no retries, sent at least once.
+    pub fn new(name: impl Into<String>, expression: impl Into<String>, url: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            expression: expression.into(),
+            url: url.into(),
+            timeout_sec: 5,
+            delivery: Delivery::AtLeastOnce,
+            retry_max: 0,
+        }
+    }
+
+    fn body(&self) -> Value {
+        json!({
+            "name": self.name,
+            "cron_expression": self.expression,
+            "timezone": "UTC",
+            "url": self.url,
+            "timeout_sec": self.timeout_sec,
+            "delivery": self.delivery,
+            "retry_policy": if self.retry_max == 0 { "none" } else { "fixed" },
+            "retry_max": self.retry_max,
+            "retry_delay_sec": 1,
+        })
+    }
+}
+
+/// What one node says of the cluster (`GET /v1/cluster`).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct ClusterView {
+    /// The node that answers.
+    pub node_id: u64,
+    /// The leader it knows.
+    pub leader_id: Option<u64>,
+    /// The Raft term.
+    pub term: u64,
+    /// The last log entry it has applied.
+    pub applied_index: u64,
+    /// Rises with every new assignment of shards.
+    pub shard_map_version: u64,
+    /// Everybody.
+    pub members: Vec<MemberView>,
+}
+
+/// See [`ClusterView`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct MemberView {
+    /// Which node.
+    pub node_id: u64,
+    /// `leader`, `follower` or `learner`.
+    pub role: String,
+    /// Whether it has been heard of lately.
+    pub live: bool,
+    /// The last log entry it is known to have applied.
+    pub applied_index: Option<u64>,
+    /// How many shards of the timer wheel it looks after.
+    pub shards: u64,
+}
+
+impl ClusterView {
+    /// Why the cluster is not whole with `nodes` members, or nothing: a leader, everybody alive, and every shard with a live owner.
+    pub fn not_whole(&self, nodes: usize) -> Option<String> {
+        let live = self.members.iter().filter(|member| member.live);
+        let whole = self.leader_id.is_some()
+            && live.clone().count() == nodes
+            && live.map(|member| member.shards).sum::<u64>() > 0
+            && self.members.iter().all(|member| member.live || member.shards == 0);
+        (!whole).then(|| format!("{self:?}"))
+    }
+}
+
+impl Api {
+    /// The API at `base_url`, without a trailing slash.
+    pub fn new(client: Client, base_url: impl Into<Arc<str>>, key: impl Into<Arc<str>>) -> Self {
+        Self { client, base_url: base_url.into(), key: key.into() }
+    }
+
+    /// Any request, whatever the answer.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is no answer.
+    pub async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, CallError> {
+        let body = body.map(|body| Bytes::from(body.to_string()));
+        self.client.send(method, &format!("{}{path}", self.base_url), Some(&self.key), body).await
+    }
+
+    /// As [`Api::send`], with any key and any bytes.
+    ///
+    /// # Errors
+    /// [`CallError`] if there is no answer.
+    pub async fn send_as(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        body: Option<Bytes>,
+    ) -> Result<Answer, CallError> {
+        self.client.send(method, &format!("{}{path}", self.base_url), Some(key), body).await
+    }
+
+    /// Whether the node serves reads and writes (`/readyz`), or why not.
+    pub async fn ready(&self) -> Result<(), String> {
+        match self.send(Method::GET, "/readyz", None).await {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            Ok(answer) => Err(format!("{} {}", answer.status, answer.excerpt())),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// What the node says of the cluster.
+    ///
+    /// # Errors
+    /// No answer, another than 200, or one of another shape.
+    pub async fn cluster(&self) -> Result<ClusterView, Error> {
+        let answer = self.expect(Method::GET, "/v1/cluster", None).await?;
+        serde_json::from_value(answer.json()["data"].take()).map_err(|_| Error::Contract {
+            request: format!("GET {}/v1/cluster", self.base_url),
+            missing: "the members of a cluster view",
+            body: answer.excerpt(),
+        })
+    }
+
+    /// Creates a job.
+    ///
+    /// # Errors
+    /// No answer, another than 2xx, or one without an id.
+    pub async fn create(&self, job: &NewJob) -> Result<JobCreated, Error> {
+        let asked_us = now_us();
+        let answer = self.expect(Method::POST, "/v1/jobs", Some(&job.body())).await?;
+        let acknowledged_us = now_us();
+        let Some(id) = answer.json()["data"]["id"].as_str().map(str::to_owned) else {
+            return Err(Error::Contract {
+                request: format!("POST {}/v1/jobs", self.base_url),
+                missing: "data.id",
+                body: answer.excerpt(),
+            });
+        };
+        Ok(JobCreated {
+            job: id,
+            expression: job.expression.clone(),
+            delivery: job.delivery,
+            timeout_sec: job.timeout_sec,
+            retry_max: job.retry_max,
+            asked_us,
+            acknowledged_us,
+        })
+    }
+
+    /// The newest execution of a job.
+    ///
+    /// # Errors
+    /// No answer, or another than 200.
+    pub async fn newest_execution(&self, job: &str) -> Result<Option<Execution>, Error> {
+        Ok(self.executions_page(job, 1, 1).await?.into_iter().next())
+    }
+
+    /// Every execution of a job, newest first, behind the event that says when they were asked for. New
+    /// ones may push others from one page to the next, which then appear twice and are kept once.
+    ///
+    /// # Errors
+    /// No answer, or another than 200.
+    pub async fn executions(&self, job: &str) -> Result<Vec<Event>, Error> {
+        let mut events = vec![Event::JobRead(JobRead { job: job.to_owned(), asked_us: now_us() })];
+        let mut seen = HashSet::new();
+        for page in 1.. {
+            let executions = self.executions_page(job, page, PER_PAGE).await?;
+            let last = executions.len() < PER_PAGE;
+            let new = executions.into_iter().filter(|execution| seen.insert(execution.execution.clone()));
+            events.extend(new.map(Event::Execution));
+            if last {
+                break;
+            }
+        }
+        Ok(events)
+    }
+
+    async fn executions_page(
+        &self,
+        job: &str,
+        page: usize,
+        per_page: usize,
+    ) -> Result<Vec<Execution>, Error> {
+        let path = format!("/v1/jobs/{job}/executions?page={page}&per_page={per_page}");
+        let answer = self.expect(Method::GET, &path, None).await?;
+        let contract = |missing| Error::Contract {
+            request: format!("GET {}{path}", self.base_url),
+            missing,
+            body: answer.excerpt(),
+        };
+        let json = answer.json();
+        let rows = json["data"].as_array().ok_or_else(|| contract("data"))?;
+        rows.iter().map(|row| execution(job, row).map_err(contract)).collect()
+    }
+
+    async fn expect(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Error> {
+        let request = format!("{method} {}{path}", self.base_url);
+        let answer = self.send(method, path, body).await?;
+        if answer.is_success() {
+            return Ok(answer);
+        }
+        Err(Error::Answered { request, status: answer.status, body: answer.excerpt() })
+    }
+}
+
+/// The error names the documented field that is missing; those of the extensions may be.
+fn execution(job: &str, row: &Value) -> Result<Execution, &'static str> {
+    let text = |field: &'static str| row[field].as_str().map(str::to_owned);
+    Ok(Execution {
+        execution: text("id").ok_or("id")?,
+        job: text("job_id").filter(|id| id == job).ok_or("job_id")?,
+        status: text("status").ok_or("status")?,
+        triggered_by: text("triggered_by").ok_or("triggered_by")?,
+        scheduled_s: text("scheduled_at").as_deref().and_then(parse_rfc3339),
+        attempt: row["attempt"].as_u64().and_then(|attempt| u32::try_from(attempt).ok()),
+        node: row["node_id"].as_u64(),
+        error_kind: text("error_kind"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_execution_as_documented_and_extended() {
+        let documented = json!({
+            "id": "exec_8nK2pWxR4m", "job_id": "job_7kR3mNxQ2v", "status": "success", "status_code": 200,
+            "duration_ms": 342, "triggered_by": "schedule", "response_body": null,
+            "executed_at": "2026-04-10T03:00:01Z",
+        });
+        let read = execution("job_7kR3mNxQ2v", &documented).unwrap();
+        assert_eq!((read.execution.as_str(), read.scheduled_s, read.node), ("exec_8nK2pWxR4m", None, None));
+        assert_eq!(execution("job_other", &documented), Err("job_id"));
+
+        let mut extended = documented;
+        extended["scheduled_at"] = json!("2026-04-11T03:00:00Z");
+        extended["node_id"] = json!(3);
+        extended["attempt"] = json!(2);
+        let read = execution("job_7kR3mNxQ2v", &extended).unwrap();
+        assert_eq!((read.scheduled_s, read.node, read.attempt), (Some(1_775_876_400), Some(3), Some(2)));
+    }
+
+    #[test]
+    fn a_cluster_is_whole_with_a_leader_and_live_owners() {
+        let member = |node_id, live, shards| MemberView {
+            node_id,
+            role: "follower".to_owned(),
+            live,
+            applied_index: None,
+            shards,
+        };
+        let view = |leader_id, members| ClusterView {
+            node_id: 1,
+            leader_id,
+            term: 1,
+            applied_index: 1,
+            shard_map_version: 1,
+            members,
+        };
+        let whole = view(Some(1), vec![member(1, true, 0), member(2, true, 128), member(3, true, 128)]);
+        assert_eq!(whole.not_whole(3), None);
+        for broken in [
+            view(None, whole.members.clone()),
+            view(Some(1), whole.members[..2].to_vec()),
+            view(Some(1), vec![member(1, true, 0), member(2, true, 0), member(3, true, 0)]),
+            view(Some(1), vec![member(1, true, 0), member(2, true, 128), member(3, false, 128)]),
+        ] {
+            assert!(broken.not_whole(3).is_some(), "{broken:?}");
+        }
+    }
+}

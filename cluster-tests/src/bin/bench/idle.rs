@@ -1,0 +1,88 @@
+//! What many jobs cost while none is due, and how long a node takes to come back with them.
+
+use crate::{
+    scene::{READY_DEADLINE, Scene},
+    table::Table,
+};
+use clap::Args;
+use cluster_tests::{Error, api::NewJob, binary::Binary, usage, workload};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// Requests under way while the jobs are created: enough for full batches in the log.
+const LOADERS: usize = 64;
+/// After the last create: flushes end, buffers are given back.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long the idle nodes are watched.
+const WATCHED: Duration = Duration::from_secs(20);
+
+#[derive(Args, Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// Jobs that are due next New Year
+    #[arg(long, default_value_t = 100_000)]
+    jobs: usize,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { jobs: 100_000 }
+    }
+}
+
+pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Error> {
+    let mut scene = Scene::open(binary).await?;
+    let url = scene.target.url("/ok");
+    let jobs =
+        (0..arguments.jobs).map(|number| NewJob::new(format!("idle {number}"), "0 0 1 1 *", url.clone()));
+    let start = Instant::now();
+    let created = workload::create(&scene.cluster.apis(), jobs, LOADERS).await?.len();
+    let load_s = start.elapsed().as_secs_f64();
+    let count = f64::from(u32::try_from(created).unwrap_or(u32::MAX));
+    let mut table = Table::new("idle_load", &["jobs", "seconds", "jobs_per_second"]);
+    table.row(vec![json!(created), json!(tenths(load_s)), json!(tenths(count / load_s))]);
+    table.print();
+
+    sleep(SETTLE).await;
+    let mut before = Vec::new();
+    for id in scene.cluster.ids() {
+        let pid = pid(&scene, id)?;
+        before.push((id, pid, usage::of(pid)?));
+    }
+    let watched = Instant::now();
+    sleep(WATCHED).await;
+    let view = scene.cluster.whole(READY_DEADLINE).await?;
+    let mut table = Table::new("idle_nodes", &["node", "role", "rss_mib", "cpu_percent"]);
+    for (id, pid, before) in before {
+        let after = usage::of(pid)?;
+        let cpu_percent = (after.cpu_s - before.cpu_s) / watched.elapsed().as_secs_f64() * 100.0;
+        let role = view.members.iter().find(|member| member.node_id == id).map(|member| member.role.clone());
+        let rss_mib = f64::from(u32::try_from(after.rss_kib).unwrap_or(u32::MAX)) / 1_024.0;
+        table.row(vec![json!(id), json!(role), json!(tenths(rss_mib)), json!(tenths(cpu_percent))]);
+    }
+    table.print();
+
+    let leader = scene.cluster.leader(READY_DEADLINE).await?;
+    let mut table = Table::new("idle_restart", &["node", "role", "jobs", "ready_s"]);
+    for (role, id) in
+        [("follower", scene.cluster.ids().into_iter().find(|id| *id != leader)), ("leader", Some(leader))]
+    {
+        let id = id.ok_or_else(|| Error::Input("no follower runs".to_owned()))?;
+        scene.cluster.kill(id).await?;
+        let start = Instant::now();
+        scene.cluster.restart(id)?;
+        scene.cluster.node_ready(id, READY_DEADLINE).await?;
+        table.row(vec![json!(id), json!(role), json!(created), json!(tenths(start.elapsed().as_secs_f64()))]);
+        scene.cluster.whole(READY_DEADLINE).await?;
+    }
+    table.print();
+    scene.close(&[]).await
+}
+
+fn pid(scene: &Scene, id: u64) -> Result<u32, Error> {
+    scene.cluster.pid(id).ok_or_else(|| Error::Input(format!("node {id} does not run")))
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}

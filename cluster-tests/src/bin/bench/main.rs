@@ -1,0 +1,88 @@
+//! Figures of a real cluster on this machine: `cargo run --release -p cluster-tests --bin bench -- all`.
+
+mod bad_input;
+mod failover;
+mod idle;
+mod lateness;
+mod scene;
+mod table;
+mod writer;
+
+use clap::{Parser, Subcommand};
+use cluster_tests::{
+    Error,
+    binary::{Binary, Profile},
+};
+use scene::say;
+use std::{error::Error as _, process::ExitCode};
+
+/// Starts three nodes of the release build (or of the binary that JUSTRUN_BIN names), measures, and prints a
+/// table and the same rows as JSON lines.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// How late calls arrive while nothing goes wrong
+    Lateness(lateness::Arguments),
+    /// What is late, lost or refused when the leader, and then a follower, is killed
+    Failover(failover::Arguments),
+    /// What many jobs cost while none is due, and how long a node takes to come back with them
+    Idle(idle::Arguments),
+    /// What the API says to requests it should refuse, and to any after two nodes have died
+    BadInput,
+    /// Every scenario with its defaults
+    All,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse().scenario).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            say(format!("error: {error}{source}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(scenario: Scenario) -> Result<(), Error> {
+    let binary = Binary::locate(Some(Profile::Release))?;
+    say(format!("running {binary}"));
+    match scenario {
+        Scenario::Lateness(arguments) => lateness::run(binary, &arguments).await,
+        Scenario::Failover(arguments) => failover::run(binary, &arguments).await,
+        Scenario::Idle(arguments) => idle::run(binary, &arguments).await,
+        Scenario::BadInput => bad_input::run(binary).await,
+        Scenario::All => {
+            lateness::run(binary.clone(), &lateness::Arguments::default()).await?;
+            failover::run(binary.clone(), &failover::Arguments::default()).await?;
+            idle::run(binary.clone(), &idle::Arguments::default()).await?;
+            bad_input::run(binary).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn all_runs_with_what_the_command_line_would_give() {
+        let parsed = |name| Arguments::try_parse_from(["bench", name]).unwrap().scenario;
+        assert!(matches!(parsed("lateness"), Scenario::Lateness(found) if found == Default::default()));
+        assert!(matches!(parsed("failover"), Scenario::Failover(found) if found == Default::default()));
+        assert!(matches!(parsed("idle"), Scenario::Idle(found) if found == Default::default()));
+    }
+}

@@ -1,0 +1,328 @@
+//! Every due instant of every acknowledged job is called under one execution id, once; nothing else is
+//! called.
+//!
+//! A second call is excused in two cases, both with the same execution id and a higher attempt: the attempt
+//! before was answered with a failure and the job has retries left; or the job is sent at least once and
+//! the attempt before arrived in a disturbed window, so that it may have been in flight on a node that died.
+//! A job sent at most once may miss an instant in such a window.
+
+use super::{Instant, Observation, Violation, Window};
+use crate::{
+    due::Due,
+    history::{Call, Delivery, History, JobCreated},
+    time::{SECOND_US, micros},
+};
+use std::collections::{BTreeMap, HashMap};
+
+/// The calls of each instant, in order of arrival.
+type Runs<'a> = BTreeMap<Instant, Vec<&'a Call>>;
+
+/// How many calls repeated an attempt that may have been in flight on a dead node: allowed, and worth a
+/// look when there are many.
+pub fn repeats(history: &History) -> usize {
+    runs(history, &mut Vec::new()).values().map(|calls| calls.len() - 1).sum()
+}
+
+/// See the module.
+pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let runs = runs(history, &mut violations);
+    let mut jobs = HashMap::new();
+    for job in history.jobs() {
+        match Due::parse(&job.expression) {
+            Ok(due) => {
+                missing(job, &due, &runs, observation, &mut violations);
+                jobs.insert(job.job.as_str(), (job, due));
+            }
+            Err(error) => violations.push(Violation::Unreadable(error.to_string())),
+        }
+    }
+
+    let mut instants = HashMap::new();
+    for (instant, calls) in &runs {
+        let asked = jobs
+            .get(instant.job.as_str())
+            .filter(|(job, due)| due.is_due(instant.due_s) && instant.due_us() > job.asked_us);
+        match asked {
+            Some((job, _)) => doubled(job, instant, calls, &observation.disturbed, &mut violations),
+            None => violations.push(Violation::Unasked(instant.clone())),
+        }
+        for execution in calls.iter().filter_map(|call| call.execution.as_ref()) {
+            let first = *instants.entry(execution).or_insert(instant);
+            if first != instant {
+                violations.push(Violation::TwoInstants {
+                    execution: execution.clone(),
+                    first: first.clone(),
+                    second: instant.clone(),
+                });
+            }
+        }
+    }
+    violations
+}
+
+fn runs<'a>(history: &'a History, violations: &mut Vec<Violation>) -> Runs<'a> {
+    let mut runs = Runs::new();
+    for call in history.calls() {
+        let unlabelled = |missing| Violation::Unlabelled { path: call.path.clone(), missing };
+        match (&call.job, call.scheduled_s) {
+            (Some(job), Some(due_s)) => {
+                runs.entry(Instant { job: job.clone(), due_s }).or_default().push(call);
+                if call.execution.is_none() {
+                    violations.push(unlabelled("its execution id"));
+                }
+                if call.attempt.is_none() {
+                    violations.push(unlabelled("its attempt"));
+                }
+            }
+            (None, _) => violations.push(unlabelled("its job id")),
+            (Some(_), None) => violations.push(unlabelled("its due instant")),
+        }
+    }
+    for calls in runs.values_mut() {
+        calls.sort_by_key(|call| call.arrived_us);
+    }
+    runs
+}
+
+fn missing(
+    job: &JobCreated,
+    due: &Due,
+    runs: &Runs<'_>,
+    observation: &Observation,
+    violations: &mut Vec<Violation>,
+) {
+    let grace_us = micros(observation.grace);
+    let after_s = (job.acknowledged_us + grace_us).div_euclid(SECOND_US);
+    let until_s = (observation.until_us - grace_us).div_euclid(SECOND_US);
+    for due_s in due.between(after_s, until_s) {
+        let instant = Instant { job: job.job.clone(), due_s };
+        let excused = job.delivery == Delivery::AtMostOnce
+            && observation.disturbed.iter().any(|window| window.contains(instant.due_us()));
+        if !excused && !runs.contains_key(&instant) {
+            violations.push(Violation::Missing(instant));
+        }
+    }
+}
+
+fn doubled(
+    job: &JobCreated,
+    instant: &Instant,
+    calls: &[&Call],
+    disturbed: &[Window],
+    violations: &mut Vec<Violation>,
+) {
+    for pair in calls.windows(2) {
+        let (earlier, later) = (pair[0], pair[1]);
+        if let (Some(first), Some(second)) = (&earlier.execution, &later.execution)
+            && first != second
+        {
+            violations.push(Violation::TwoIds {
+                instant: instant.clone(),
+                first: first.clone(),
+                second: second.clone(),
+            });
+            continue;
+        }
+        // A call without a number was reported already; 0 makes it the one too many.
+        let (before, attempt) = (earlier.attempt.unwrap_or(0), later.attempt.unwrap_or(0));
+        let retried = !earlier.succeeded() && attempt <= job.retry_max.saturating_add(1);
+        let repeated = job.delivery == Delivery::AtLeastOnce
+            && disturbed.iter().any(|window| window.contains(earlier.arrived_us));
+        if attempt <= before || !(retried || repeated) {
+            violations.push(Violation::Doubled { instant: instant.clone(), earlier: before, attempt });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::fixture::{CallBuilder, T0_S, call, instant, job, observation},
+        history::Event,
+    };
+
+    /// A job, calls of it and what the checker says. The instants T0 to T0+7 must have been called.
+    struct Case {
+        job: JobCreated,
+        calls: Vec<Call>,
+        disturbed: Vec<Window>,
+    }
+
+    impl Case {
+        /// Every instant of the job once, from its creation on and up to the end.
+        fn clean() -> Self {
+            let calls = (-1..=9).map(|offset| call("a", T0_S + offset, &format!("x{offset}")).build());
+            Self { job: job("a"), calls: calls.collect(), disturbed: Vec::new() }
+        }
+
+        fn with(mut self, call: CallBuilder) -> Self {
+            self.calls.push(call.build());
+            self
+        }
+
+        fn without(mut self, due_s: i64) -> Self {
+            self.calls.retain(|call| call.scheduled_s != Some(due_s));
+            self
+        }
+
+        fn job(mut self, change: impl FnOnce(&mut JobCreated)) -> Self {
+            change(&mut self.job);
+            self
+        }
+
+        /// As if a node had been killed at this instant.
+        fn killed_at(mut self, at_s: i64) -> Self {
+            self.disturbed =
+                vec![Window { from_us: (at_s - 2) * SECOND_US, until_us: (at_s + 5) * SECOND_US }];
+            self
+        }
+
+        fn check(self) -> Vec<Violation> {
+            let mut history = History::default();
+            history.record(Event::JobCreated(self.job));
+            self.calls.into_iter().for_each(|call| history.record(Event::Call(call)));
+            let observation = Observation { disturbed: self.disturbed, ..observation(T0_S + 9) };
+            check(&history, &observation)
+        }
+    }
+
+    #[test]
+    fn every_instant_once_is_fine() {
+        assert_eq!(Case::clean().check(), []);
+    }
+
+    #[test]
+    fn an_instant_without_a_call_is_missing() {
+        for offset in [0, 3, 7] {
+            let expected = Violation::Missing(instant("a", T0_S + offset));
+            assert_eq!(Case::clean().without(T0_S + offset).check(), [expected], "T0+{offset}");
+        }
+        // Even if a node died then: the job is sent at least once.
+        let expected = Violation::Missing(instant("a", T0_S + 3));
+        assert_eq!(Case::clean().without(T0_S + 3).killed_at(T0_S + 3).check(), [expected]);
+    }
+
+    #[test]
+    fn the_edges_of_the_observation_need_no_call() {
+        let case = Case::clean().without(T0_S - 1).without(T0_S + 8).without(T0_S + 9);
+        assert_eq!(case.check(), []);
+    }
+
+    #[test]
+    fn nothing_at_all_is_missing_everywhere() {
+        let case = Case { calls: Vec::new(), ..Case::clean() };
+        assert_eq!(case.check().len(), 8);
+    }
+
+    #[test]
+    fn at_most_once_may_miss_what_a_dead_node_held() {
+        let case = || Case::clean().without(T0_S + 3).job(|job| job.delivery = Delivery::AtMostOnce);
+        assert_eq!(case().killed_at(T0_S + 3).check(), []);
+        assert_eq!(case().check(), [Violation::Missing(instant("a", T0_S + 3))]);
+    }
+
+    #[test]
+    fn a_second_call_is_doubled() {
+        let doubled =
+            |earlier, attempt| Violation::Doubled { instant: instant("a", T0_S + 3), earlier, attempt };
+        let again = |attempt| call("a", T0_S + 3, "x3").late(900_000).attempt(attempt);
+        assert_eq!(Case::clean().with(again(1)).check(), [doubled(1, 1)]);
+        assert_eq!(Case::clean().with(again(2)).check(), [doubled(1, 2)]);
+        // Not excused by a death: the same attempt twice, too long before it, or sent at most once.
+        assert_eq!(Case::clean().with(again(1)).killed_at(T0_S + 3).check(), [doubled(1, 1)]);
+        assert_eq!(Case::clean().with(again(2)).killed_at(T0_S + 6).check(), [doubled(1, 2)]);
+        let at_most_once = Case::clean().with(again(2)).job(|job| job.delivery = Delivery::AtMostOnce);
+        assert_eq!(at_most_once.killed_at(T0_S + 3).check(), [doubled(1, 2)]);
+    }
+
+    #[test]
+    fn a_repeat_in_place_of_a_dead_node_is_fine() {
+        let case = Case::clean().with(call("a", T0_S + 3, "x3").late(3_000_000).attempt(2));
+        assert_eq!(case.killed_at(T0_S + 4).check(), []);
+        // Claimed, never sent, and taken over: its only call is attempt 2.
+        let case = Case::clean().without(T0_S + 3).with(call("a", T0_S + 3, "x3").late(3_000_000).attempt(2));
+        assert_eq!(case.check(), []);
+    }
+
+    #[test]
+    fn a_retry_after_a_failure_is_fine_as_long_as_there_are_some() {
+        let failing = |retry_max, status| {
+            Case::clean()
+                .without(T0_S + 3)
+                .job(|job| job.retry_max = retry_max)
+                .with(call("a", T0_S + 3, "x3").status(status))
+                .with(call("a", T0_S + 3, "x3").late(1_000_000).attempt(2))
+        };
+        let doubled = || Violation::Doubled { instant: instant("a", T0_S + 3), earlier: 1, attempt: 2 };
+        assert_eq!(failing(1, Some(500)).check(), []);
+        assert_eq!(failing(1, None).check(), []);
+        assert_eq!(failing(0, Some(500)).check(), [doubled()]);
+        assert_eq!(failing(1, Some(200)).check(), [doubled()]);
+    }
+
+    #[test]
+    fn two_ids_for_one_instant_are_refused_even_when_a_node_died() {
+        let case = Case::clean().with(call("a", T0_S + 3, "y").late(900_000).attempt(2));
+        let expected = Violation::TwoIds {
+            instant: instant("a", T0_S + 3),
+            first: "x3".to_owned(),
+            second: "y".to_owned(),
+        };
+        assert_eq!(case.killed_at(T0_S + 3).check(), [expected]);
+    }
+
+    #[test]
+    fn one_id_for_two_instants_is_refused() {
+        let case = Case::clean().without(T0_S + 4).with(call("a", T0_S + 4, "x3"));
+        let expected = Violation::TwoInstants {
+            execution: "x3".to_owned(),
+            first: instant("a", T0_S + 3),
+            second: instant("a", T0_S + 4),
+        };
+        assert_eq!(case.check(), [expected]);
+    }
+
+    #[test]
+    fn calls_that_nobody_asked_for_are_refused() {
+        let unasked = |job: &str, due_s| [Violation::Unasked(instant(job, due_s))];
+        assert_eq!(Case::clean().with(call("b", T0_S, "y")).check(), unasked("b", T0_S));
+        // Due by its schedule, but before the job was asked for.
+        assert_eq!(Case::clean().with(call("a", T0_S - 2, "y")).check(), unasked("a", T0_S - 2));
+        // Not due by its schedule; its own instants are then missing.
+        let case = Case { calls: Vec::new(), ..Case::clean() }
+            .job(|job| job.expression = "@every 1h".to_owned())
+            .with(call("a", T0_S + 3, "y"));
+        assert_eq!(case.check()[1..], unasked("a", T0_S + 3));
+    }
+
+    #[test]
+    fn calls_without_headers_are_refused() {
+        let mut case = Case::clean();
+        let mut bare = call("a", T0_S + 3, "x3").build();
+        (bare.job, bare.scheduled_s) = (None, None);
+        case.calls.push(bare);
+        assert_eq!(case.check(), [Violation::Unlabelled { path: "/ok".to_owned(), missing: "its job id" }]);
+        let mut case = Case::clean();
+        case.calls[4].attempt = None;
+        assert_eq!(case.check(), [Violation::Unlabelled { path: "/ok".to_owned(), missing: "its attempt" }]);
+    }
+
+    #[test]
+    fn a_schedule_that_cannot_be_computed_is_not_passed_over() {
+        let case =
+            Case { calls: Vec::new(), ..Case::clean() }.job(|job| job.expression = "@daily".to_owned());
+        assert!(matches!(case.check()[..], [Violation::Unreadable(_)]));
+    }
+
+    #[test]
+    fn repeats_are_counted() {
+        let mut history = History::default();
+        for attempt in 1..=3 {
+            history.record(Event::Call(call("a", T0_S, "x").attempt(attempt).build()));
+        }
+        history.record(Event::Call(call("a", T0_S + 1, "y").build()));
+        assert_eq!(repeats(&history), 2);
+    }
+}

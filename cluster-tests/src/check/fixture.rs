@@ -1,0 +1,79 @@
+//! Histories by hand: a job `@every 1s` made two seconds before [`T0_S`], and calls of it.
+
+use super::{Instant, Observation};
+use crate::{
+    history::{Call, Delivery, JobCreated},
+    time::SECOND_US,
+};
+use std::time::Duration;
+
+/// Some instant, in seconds since the Unix epoch.
+pub(crate) const T0_S: i64 = 1_775_876_400;
+
+/// At least once, timeout 2 s, no retries.
+pub(crate) fn job(id: &str) -> JobCreated {
+    JobCreated {
+        job: id.to_owned(),
+        expression: "@every 1s".to_owned(),
+        delivery: Delivery::AtLeastOnce,
+        timeout_sec: 2,
+        retry_max: 0,
+        asked_us: (T0_S - 2) * SECOND_US,
+        acknowledged_us: (T0_S - 2) * SECOND_US + 50_000,
+    }
+}
+
+/// With the grace at 2 s the instants from T0 to two seconds before the end must have been called.
+pub(crate) fn observation(until_s: i64) -> Observation {
+    Observation {
+        until_us: until_s * SECOND_US,
+        grace: Duration::from_millis(1_500),
+        disturbed: Vec::new(),
+        lateness: Vec::new(),
+    }
+}
+
+pub(crate) fn instant(job: &str, due_s: i64) -> Instant {
+    Instant { job: job.to_owned(), due_s }
+}
+
+pub(crate) struct CallBuilder(Call);
+
+/// The first attempt, 5 ms after its instant, answered with 200.
+pub(crate) fn call(job: &str, due_s: i64, execution: &str) -> CallBuilder {
+    CallBuilder(Call {
+        arrived_us: due_s * SECOND_US + 5_000,
+        arrived_monotonic_us: 0,
+        path: "/ok".to_owned(),
+        job: Some(job.to_owned()),
+        execution: Some(execution.to_owned()),
+        attempt: Some(1),
+        scheduled_s: Some(due_s),
+        status: Some(200),
+    })
+}
+
+impl CallBuilder {
+    pub(crate) fn attempt(mut self, attempt: u32) -> Self {
+        self.0.attempt = Some(attempt);
+        self
+    }
+
+    pub(crate) fn late(mut self, late_us: i64) -> Self {
+        self.0.arrived_us = self.0.scheduled_s.unwrap() * SECOND_US + late_us;
+        self
+    }
+
+    pub(crate) fn early(self, early_us: i64) -> Self {
+        self.late(-early_us)
+    }
+
+    pub(crate) fn status(mut self, status: Option<u16>) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    pub(crate) fn build(self) -> Call {
+        self.0
+    }
+}

@@ -1,0 +1,264 @@
+//! What the API says happened is what the target saw, for every job whose executions were read.
+//!
+//! An execution that the API calls a success has a call that was answered well, of the attempt it names. A
+//! call that was answered well is a success in the API; a job sent at most once may instead be failed with
+//! `node_lost` if the call arrived in a disturbed window. No instant has two executions, none is left
+//! unfinished beyond the job's timeout, and both sides name the same instant.
+
+use super::{Instant, Observation, Violation};
+use crate::{
+    history::{Call, Delivery, Execution, History, JobCreated, JobRead},
+    time::{SECOND_US, micros},
+};
+use std::collections::{BTreeMap, HashMap};
+
+/// See the module.
+pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
+    let mut calls: HashMap<&str, Vec<&Call>> = HashMap::new();
+    for call in history.calls() {
+        if let Some(execution) = &call.execution {
+            calls.entry(execution).or_default().push(call);
+        }
+    }
+    let executions: HashMap<&str, &Execution> =
+        history.executions().map(|execution| (execution.execution.as_str(), execution)).collect();
+    let jobs: HashMap<&str, &JobCreated> = history.jobs().map(|job| (job.job.as_str(), job)).collect();
+    let reads: HashMap<&str, &JobRead> = history.reads().map(|read| (read.job.as_str(), read)).collect();
+    let facts = Facts { observation, calls, executions, jobs, reads };
+
+    let mut violations = Vec::new();
+    for execution in history.executions() {
+        violations.extend(facts.shown(execution));
+    }
+    violations.extend(two_executions(history));
+    for call in history.calls() {
+        violations.extend(facts.forgotten(call));
+    }
+    violations
+}
+
+/// The history by id.
+struct Facts<'a> {
+    observation: &'a Observation,
+    calls: HashMap<&'a str, Vec<&'a Call>>,
+    executions: HashMap<&'a str, &'a Execution>,
+    jobs: HashMap<&'a str, &'a JobCreated>,
+    reads: HashMap<&'a str, &'a JobRead>,
+}
+
+impl Facts<'_> {
+    /// What is wrong with an execution that the API shows.
+    fn shown(&self, execution: &Execution) -> Option<Violation> {
+        let calls = self.calls.get(execution.execution.as_str()).map_or(&[][..], Vec::as_slice);
+        if execution.status == "success" {
+            let answered = |call: &&Call| {
+                call.succeeded() && execution.attempt.is_none_or(|attempt| call.attempt == Some(attempt))
+            };
+            if !calls.iter().any(answered) {
+                return Some(Violation::Invented(execution.execution.clone()));
+            }
+        }
+        let shown = Instant { job: execution.job.clone(), due_s: execution.scheduled_s? };
+        for call in calls {
+            if let (Some(job), Some(due_s)) = (&call.job, call.scheduled_s) {
+                let called = Instant { job: job.clone(), due_s };
+                if called != shown {
+                    return Some(Violation::Misdated {
+                        execution: execution.execution.clone(),
+                        called,
+                        shown,
+                    });
+                }
+            }
+        }
+        let open = matches!(execution.status.as_str(), "pending" | "running");
+        (open && self.should_have_finished(&shown)).then(|| Violation::Unfinished {
+            execution: execution.execution.clone(),
+            instant: shown,
+            status: execution.status.clone(),
+        })
+    }
+
+    fn should_have_finished(&self, instant: &Instant) -> bool {
+        let (Some(job), Some(read)) =
+            (self.jobs.get(instant.job.as_str()), self.reads.get(instant.job.as_str()))
+        else {
+            return false;
+        };
+        // Each attempt may take the timeout, and one second lies between two of them.
+        let attempts_s = i64::from(job.retry_max + 1) * i64::from(job.timeout_sec + 1);
+        instant.due_us() + attempts_s * SECOND_US + micros(self.observation.grace) < read.asked_us
+    }
+
+    /// Whether a call that was answered well is no success in the API.
+    fn forgotten(&self, call: &Call) -> Option<Violation> {
+        let execution = call.execution.as_deref()?;
+        let read = self.reads.get(call.job.as_deref()?)?;
+        let early_enough = call.arrived_us + micros(self.observation.grace) < read.asked_us;
+        if !call.succeeded() || !early_enough {
+            return None;
+        }
+        let shown = self.executions.get(execution);
+        let job = self.jobs.get(read.job.as_str());
+        let lost = |shown: &&&Execution| {
+            job.is_some_and(|job| job.delivery == Delivery::AtMostOnce)
+                && shown.error_kind.as_deref() == Some("node_lost")
+                && self.observation.disturbed.iter().any(|window| window.contains(call.arrived_us))
+        };
+        match shown {
+            Some(shown) if shown.status == "success" || lost(&shown) => None,
+            _ => Some(Violation::Forgotten {
+                execution: execution.to_owned(),
+                shown: shown.map_or_else(|| "nothing".to_owned(), |shown| shown.status.clone()),
+            }),
+        }
+    }
+}
+
+fn two_executions(history: &History) -> Vec<Violation> {
+    let mut first: BTreeMap<Instant, &Execution> = BTreeMap::new();
+    let mut violations = Vec::new();
+    for execution in history.executions().filter(|execution| execution.triggered_by == "schedule") {
+        let Some(due_s) = execution.scheduled_s else { continue };
+        let instant = Instant { job: execution.job.clone(), due_s };
+        match first.get(&instant) {
+            Some(other) => violations.push(Violation::TwoExecutions {
+                instant,
+                first: other.execution.clone(),
+                second: execution.execution.clone(),
+            }),
+            None => drop(first.insert(instant, execution)),
+        }
+    }
+    violations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        check::{
+            Window,
+            fixture::{CallBuilder, T0_S, call, instant, job, observation},
+        },
+        history::Event,
+    };
+
+    fn execution(id: &str, due_s: i64, status: &str) -> Execution {
+        Execution {
+            execution: id.to_owned(),
+            job: "a".to_owned(),
+            status: status.to_owned(),
+            triggered_by: "schedule".to_owned(),
+            scheduled_s: Some(due_s),
+            attempt: Some(1),
+            node: Some(1),
+            error_kind: None,
+        }
+    }
+
+    /// The pages were asked for at T0+10; the grace is 1.5 s and the job's timeout 2 s.
+    fn check_pages(
+        delivery: Delivery,
+        calls: impl IntoIterator<Item = CallBuilder>,
+        executions: impl IntoIterator<Item = Execution>,
+    ) -> Vec<Violation> {
+        let mut history = History::default();
+        history.record(Event::JobCreated(JobCreated { delivery, ..job("a") }));
+        calls.into_iter().for_each(|call| history.record(Event::Call(call.build())));
+        let asked_us = (T0_S + 10) * SECOND_US;
+        history.record(Event::JobRead(JobRead { job: "a".to_owned(), asked_us }));
+        executions.into_iter().for_each(|execution| history.record(Event::Execution(execution)));
+        let killed = Window { from_us: T0_S * SECOND_US, until_us: (T0_S + 2) * SECOND_US };
+        check(&history, &Observation { disturbed: vec![killed], ..observation(T0_S + 10) })
+    }
+
+    fn check_one(calls: impl IntoIterator<Item = CallBuilder>, shown: Option<Execution>) -> Vec<Violation> {
+        check_pages(Delivery::AtLeastOnce, calls, shown)
+    }
+
+    fn forgotten(shown: &str) -> [Violation; 1] {
+        [Violation::Forgotten { execution: "x".to_owned(), shown: shown.to_owned() }]
+    }
+
+    #[test]
+    fn both_sides_agree() {
+        assert_eq!(check_one([call("a", T0_S, "x")], Some(execution("x", T0_S, "success"))), []);
+        let failed = call("a", T0_S, "x").status(Some(500));
+        assert_eq!(check_one([failed], Some(execution("x", T0_S, "failed"))), []);
+        // Claimed ahead, not sent yet; and called too shortly before the pages were read.
+        assert_eq!(check_one([], Some(execution("x", T0_S + 11, "pending"))), []);
+        assert_eq!(check_one([call("a", T0_S + 9, "x")], None), []);
+    }
+
+    #[test]
+    fn a_success_without_an_answered_call_is_invented() {
+        let invented = [Violation::Invented("x".to_owned())];
+        let success = || Some(execution("x", T0_S, "success"));
+        assert_eq!(check_one([], success()), invented);
+        assert_eq!(check_one([call("a", T0_S, "x").status(Some(500))], success()), invented);
+        assert_eq!(check_one([call("a", T0_S, "x").status(None)], success()), invented);
+        // Another attempt than the one that was answered.
+        let third = Execution { attempt: Some(3), ..execution("x", T0_S, "success") };
+        assert_eq!(check_one([call("a", T0_S, "x")], Some(third)), invented);
+    }
+
+    #[test]
+    fn an_answered_call_without_a_success_is_forgotten() {
+        assert_eq!(check_one([call("a", T0_S, "x")], None), forgotten("nothing"));
+        assert_eq!(
+            check_one([call("a", T0_S, "x")], Some(execution("x", T0_S, "failed"))),
+            forgotten("failed")
+        );
+    }
+
+    #[test]
+    fn only_at_most_once_may_be_lost_with_its_node() {
+        let lost =
+            |due_s| Execution { error_kind: Some("node_lost".to_owned()), ..execution("x", due_s, "failed") };
+        let check_lost = |delivery, due_s| check_pages(delivery, [call("a", due_s, "x")], [lost(due_s)]);
+        assert_eq!(check_lost(Delivery::AtMostOnce, T0_S), []);
+        assert_eq!(check_lost(Delivery::AtMostOnce, T0_S + 5), forgotten("failed"));
+        assert_eq!(check_lost(Delivery::AtLeastOnce, T0_S), forgotten("failed"));
+    }
+
+    #[test]
+    fn jobs_whose_pages_were_not_read_are_not_judged() {
+        assert_eq!(check_one([call("b", T0_S, "y")], None), []);
+    }
+
+    #[test]
+    fn what_should_have_finished_is_refused() {
+        let running = |due_s| Some(execution("x", due_s, "running"));
+        let expected = Violation::Unfinished {
+            execution: "x".to_owned(),
+            instant: instant("a", T0_S + 5),
+            status: "running".to_owned(),
+        };
+        assert_eq!(check_one([], running(T0_S + 5)), [expected]);
+        assert_eq!(check_one([], running(T0_S + 6)), []);
+    }
+
+    #[test]
+    fn two_executions_of_one_instant_are_refused() {
+        let shown = || [execution("x", T0_S, "failed"), execution("y", T0_S, "failed")];
+        let expected = Violation::TwoExecutions {
+            instant: instant("a", T0_S),
+            first: "x".to_owned(),
+            second: "y".to_owned(),
+        };
+        assert_eq!(check_pages(Delivery::AtLeastOnce, [], shown()), [expected]);
+        let manual = shown().map(|shown| Execution { triggered_by: "manual".to_owned(), ..shown });
+        assert_eq!(check_pages(Delivery::AtLeastOnce, [], manual), []);
+    }
+
+    #[test]
+    fn both_sides_must_name_the_same_instant() {
+        let expected = Violation::Misdated {
+            execution: "x".to_owned(),
+            called: instant("a", T0_S),
+            shown: instant("a", T0_S + 1),
+        };
+        assert_eq!(check_one([call("a", T0_S, "x")], Some(execution("x", T0_S + 1, "success"))), [expected]);
+    }
+}

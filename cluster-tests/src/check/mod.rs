@@ -1,0 +1,293 @@
+//! What we promise. The table is [`PROPERTIES`]; each property has a file, and each file has histories that
+//! it must refuse.
+
+pub mod every_firing_once;
+pub mod history_agrees;
+pub mod on_time;
+
+#[cfg(test)]
+mod fixture;
+
+use crate::{
+    history::{ExecutionId, FaultKind, History, JobId},
+    time::{SECOND_US, format_rfc3339, micros},
+};
+use std::time::Duration;
+
+/// One promise and the function that reads a history for breaches of it.
+#[derive(Debug)]
+pub struct Property {
+    /// Its file's name.
+    pub name: &'static str,
+    /// The promise in a sentence.
+    pub promise: &'static str,
+    /// Finds every breach.
+    pub check: fn(&History, &Observation) -> Vec<Violation>,
+}
+
+/// THE TABLE: every property.
+pub const PROPERTIES: &[Property] = &[
+    Property {
+        name: "every_firing_once",
+        promise: "every due instant of every acknowledged job is called under one execution id, once, and again \
+                  only as the retry of a failure or in place of a node that died; nothing else is called",
+        check: every_firing_once::check,
+    },
+    Property {
+        name: "on_time",
+        promise: "no call comes before its instant, and none later after it than the run's bounds allow",
+        check: on_time::check,
+    },
+    Property {
+        name: "history_agrees",
+        promise: "what the API says happened is what the target saw: no success without a call, no answered \
+                  call without a success, nothing left unfinished",
+        check: history_agrees::check,
+    },
+];
+
+/// What a checker has to know beside the events.
+#[derive(Clone, Debug)]
+pub struct Observation {
+    /// The end: later instants were not waited for. Microseconds since the Unix epoch, as all times here.
+    pub until_us: i64,
+    /// Instants this close behind a create's acknowledgement, or this close before the end, need not have
+    /// been called yet.
+    pub grace: Duration,
+    /// When a request may have been in flight on a node that died, see [`kill_windows`].
+    pub disturbed: Vec<Window>,
+    /// What "on time" means in this run.
+    pub lateness: Vec<on_time::Bound>,
+}
+
+/// A stretch of time, both ends included, in microseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its start.
+    pub from_us: i64,
+    /// Its end.
+    pub until_us: i64,
+}
+
+impl Window {
+    /// From `before` an instant to `after` it.
+    pub fn around(at_us: i64, before: Duration, after: Duration) -> Self {
+        Self { from_us: at_us.saturating_sub(micros(before)), until_us: at_us.saturating_add(micros(after)) }
+    }
+
+    /// Whether the instant lies in it.
+    pub fn contains(&self, at_us: i64) -> bool {
+        (self.from_us..=self.until_us).contains(&at_us)
+    }
+}
+
+/// For each node that was killed: from one job timeout before, when the oldest request that could still be
+/// in flight had left, to five seconds after, when its executions have been given to others.
+pub fn kill_windows(history: &History) -> Vec<Window> {
+    let timeout_sec = history.jobs().map(|job| job.timeout_sec).max().unwrap_or(0);
+    let before = Duration::from_secs(u64::from(timeout_sec));
+    let kills = history.faults().filter(|fault| fault.kind == FaultKind::Kill);
+    kills.map(|fault| Window::around(fault.at_us, before, Duration::from_secs(5))).collect()
+}
+
+/// Checks every property of the table.
+pub fn check_all(history: &History, observation: &Observation) -> Vec<Violation> {
+    PROPERTIES.iter().flat_map(|property| (property.check)(history, observation)).collect()
+}
+
+/// The start of a list of violations and how many there are, for people; none for none.
+pub fn report(violations: &[Violation], lines_max: usize) -> Option<String> {
+    if violations.is_empty() {
+        return None;
+    }
+    let mut lines = vec![format!("{} violations", violations.len())];
+    lines.extend(violations.iter().take(lines_max).map(|violation| format!("  {violation}")));
+    if violations.len() > lines_max {
+        lines.push(format!("  and {} more", violations.len() - lines_max));
+    }
+    Some(lines.join("\n"))
+}
+
+/// A due instant of a job, in whole seconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant {
+    /// Whose.
+    pub job: JobId,
+    /// When.
+    pub due_s: i64,
+}
+
+impl Instant {
+    fn due_us(&self) -> i64 {
+        self.due_s * SECOND_US
+    }
+}
+
+impl std::fmt::Display for Instant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.job, format_rfc3339(self.due_s))
+    }
+}
+
+/// A breach of a promise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Due, and never called.
+    #[error("missing: {0} was never called")]
+    Missing(Instant),
+    /// Called, and not due: another instant, an unknown job, or one due before the job was made.
+    #[error("unasked: {0} was called and is not due")]
+    Unasked(Instant),
+    /// A call without the headers that say what it is for.
+    #[error("unlabelled: a call of {path} lacks {missing}")]
+    Unlabelled {
+        /// What was called.
+        path: String,
+        /// The header.
+        missing: &'static str,
+    },
+    /// Called again without an excuse.
+    #[error("doubled: {instant} was called again as attempt {attempt} after attempt {earlier}")]
+    Doubled {
+        /// What was called.
+        instant: Instant,
+        /// The attempt before.
+        earlier: u32,
+        /// The one too many.
+        attempt: u32,
+    },
+    /// Two executions of one instant.
+    #[error("two ids: {instant} was called as {first} and as {second}")]
+    TwoIds {
+        /// What was called.
+        instant: Instant,
+        /// The id of its first call.
+        first: ExecutionId,
+        /// Another.
+        second: ExecutionId,
+    },
+    /// Two instants of one execution.
+    #[error("two instants: {execution} was called for {first} and for {second}")]
+    TwoInstants {
+        /// The id.
+        execution: ExecutionId,
+        /// The instant of its first call.
+        first: Instant,
+        /// Another.
+        second: Instant,
+    },
+    /// Called before its time.
+    #[error("early: {instant} was called {early_us} us before its time")]
+    Early {
+        /// What was called.
+        instant: Instant,
+        /// By how much.
+        early_us: i64,
+    },
+    /// Later than a bound of the run allows.
+    #[error("late: {bound}: {figure} is {found_us} us, allowed are {allowed_us} us (worst: {worst})")]
+    Late {
+        /// The bound's name.
+        bound: String,
+        /// `p99` or `max`.
+        figure: &'static str,
+        /// What was measured.
+        found_us: i64,
+        /// What the bound says.
+        allowed_us: i64,
+        /// The latest instant under this bound.
+        worst: Instant,
+    },
+    /// A bound that nothing was measured under says nothing.
+    #[error("unmeasured: no call falls under the bound {bound}")]
+    Unmeasured {
+        /// The bound's name.
+        bound: String,
+    },
+    /// The API reports a success that the target never answered.
+    #[error("invented: {0} is a success in the API without an answered call")]
+    Invented(ExecutionId),
+    /// The target answered well and the API does not say so.
+    #[error("forgotten: {execution} was answered well, the API says {shown}")]
+    Forgotten {
+        /// The id.
+        execution: ExecutionId,
+        /// Its status in the API, or "nothing".
+        shown: String,
+    },
+    /// Neither finished nor overdue for a reason.
+    #[error("unfinished: {execution} of {instant} is still {status}")]
+    Unfinished {
+        /// The id.
+        execution: ExecutionId,
+        /// What it is for.
+        instant: Instant,
+        /// Its status in the API.
+        status: String,
+    },
+    /// Two executions of one instant in the API.
+    #[error("two executions: the API shows {first} and {second} for {instant}")]
+    TwoExecutions {
+        /// What they are for.
+        instant: Instant,
+        /// One.
+        first: ExecutionId,
+        /// The other.
+        second: ExecutionId,
+    },
+    /// The API and the call name different instants.
+    #[error("misdated: {execution} was called for {called}, the API says {shown}")]
+    Misdated {
+        /// The id.
+        execution: ExecutionId,
+        /// Of the call.
+        called: Instant,
+        /// Of the API.
+        shown: Instant,
+    },
+    /// The history itself is no use: a schedule that cannot be computed.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Event, Fault};
+    use fixture::{T0_S, call, job};
+
+    #[test]
+    fn names_are_the_files_and_all_are_checked() {
+        let names: Vec<_> = PROPERTIES.iter().map(|property| property.name).collect();
+        assert_eq!(names, ["every_firing_once", "on_time", "history_agrees"]);
+        // A history that is wrong in all three ways.
+        let mut history = History::default();
+        history.record(Event::JobCreated(job("a")));
+        history.record(Event::Call(call("a", T0_S + 5, "x").early(SECOND_US).build()));
+        let observation = fixture::observation(T0_S + 20);
+        let violations = check_all(&history, &observation);
+        assert!(violations.iter().any(|violation| matches!(violation, Violation::Missing(_))));
+        assert!(violations.iter().any(|violation| matches!(violation, Violation::Early { .. })));
+    }
+
+    #[test]
+    fn a_kill_disturbs_from_a_timeout_before_to_five_seconds_after() {
+        let mut history = History::default();
+        history.record(Event::JobCreated(job("a")));
+        history.record(Event::Fault(Fault { node: 1, kind: FaultKind::Kill, at_us: 100 * SECOND_US }));
+        history.record(Event::Fault(Fault { node: 1, kind: FaultKind::Restart, at_us: 110 * SECOND_US }));
+        let window = Window { from_us: 98 * SECOND_US, until_us: 105 * SECOND_US };
+        assert_eq!(kill_windows(&history), [window]);
+        assert!(window.contains(98 * SECOND_US) && window.contains(105 * SECOND_US));
+        assert!(!window.contains(98 * SECOND_US - 1) && !window.contains(105 * SECOND_US + 1));
+    }
+
+    #[test]
+    fn a_report_is_short() {
+        assert_eq!(report(&[], 2), None);
+        let violation = Violation::Invented("x".to_owned());
+        let text = report(&[violation.clone(), violation.clone(), violation], 2).unwrap();
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.starts_with("3 violations\n") && text.ends_with("and 1 more"));
+    }
+}

@@ -1,0 +1,465 @@
+//! A cluster of real `justrun server` processes on the loopback interface.
+
+use crate::{
+    Error,
+    api::{Api, ClusterView},
+    binary::Binary,
+    client::Client,
+    history::{Fault, FaultKind},
+    process::NodeProcess,
+    time::now_us,
+    wait::eventually,
+};
+use std::{
+    env,
+    fs::{File, OpenOptions},
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+/// Where ports are chosen from: below what Linux gives to outgoing connections (32768 and up), so that
+/// none of those sits on a node's port while the node is down.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+/// How often a taken port is skipped before the machine counts as full.
+const PORT_TRIES: usize = 1_000;
+/// A request of the harness to a node: longer than an election.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many lines of a node's log an error shows.
+const LOG_TAIL_LINES: usize = 20;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The binary to run.
+    pub binary: Binary,
+    /// How many nodes, all of them first members.
+    pub nodes: usize,
+    /// Further flags for every node.
+    pub flags: Vec<String>,
+}
+
+impl Settings {
+    /// Three nodes.
+    pub fn new(binary: Binary) -> Self {
+        Self { binary, nodes: 3, flags: Vec::new() }
+    }
+}
+
+/// Running nodes, numbered from 1. Dropping it kills them and keeps data and logs; [`Cluster::finish`]
+/// removes both.
+#[derive(Debug)]
+pub struct Cluster {
+    settings: Settings,
+    nodes: Vec<Node>,
+    dir: RunDir,
+    client: Client,
+    secret: String,
+    key: String,
+}
+
+#[derive(Debug)]
+struct Node {
+    id: u64,
+    api: SocketAddr,
+    rpc: SocketAddr,
+    /// None while it is down on purpose.
+    process: Option<NodeProcess>,
+}
+
+impl Cluster {
+    /// Starts every node; none needs to be ready yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn start(settings: Settings) -> Result<Self, Error> {
+        let dir = RunDir::new()?;
+        let addresses = free_addresses(settings.nodes * 2)?;
+        let nodes = (1..)
+            .zip(addresses.chunks_exact(2))
+            .map(|(id, pair)| Node { id, api: pair[0], rpc: pair[1], process: None })
+            .collect();
+        let client = Client::new(REQUEST_TIMEOUT);
+        let key = format!("jrun_sk_{}", random_base62(32));
+        let mut cluster = Self { settings, nodes, dir, client, secret: random_base62(32), key };
+        for id in cluster.ids() {
+            cluster.launch(id)?;
+        }
+        Ok(cluster)
+    }
+
+    /// The numbers of all nodes, running or not.
+    pub fn ids(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    /// The numbers of the nodes that were not stopped.
+    pub fn running(&self) -> Vec<u64> {
+        self.nodes.iter().filter(|node| node.process.is_some()).map(|node| node.id).collect()
+    }
+
+    /// Where logs and data are and where the history may go.
+    pub fn dir(&self) -> &Path {
+        &self.dir.path
+    }
+
+    /// One node's API with the cluster's first key.
+    pub fn api(&self, id: u64) -> Api {
+        self.api_with(id, self.client.clone())
+    }
+
+    /// As [`Cluster::api`] with connections and a timeout of its own.
+    pub fn api_with(&self, id: u64, client: Client) -> Api {
+        Api::new(client, format!("http://{}", self.node(id).api), self.key.as_str())
+    }
+
+    /// The APIs of the nodes that were not stopped.
+    pub fn apis(&self) -> Vec<Api> {
+        self.running().into_iter().map(|id| self.api(id)).collect()
+    }
+
+    /// A node's process id; none while it is stopped.
+    pub fn pid(&self, id: u64) -> Option<u32> {
+        self.node(id).process.as_ref().and_then(NodeProcess::pid)
+    }
+
+    /// Waits until every node that was not stopped answers `/readyz` with 200.
+    ///
+    /// # Errors
+    /// [`Error::NodeEnded`] as soon as one ends by itself, [`Error::Deadline`].
+    pub async fn ready(&mut self, deadline: Duration) -> Result<(), Error> {
+        for id in self.running() {
+            self.node_ready(id, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`Cluster::ready`], for one node.
+    ///
+    /// # Errors
+    /// [`Error::NodeEnded`], [`Error::Deadline`].
+    pub async fn node_ready(&mut self, id: u64, deadline: Duration) -> Result<(), Error> {
+        let api = self.api(id);
+        eventually(&format!("readiness of node {id}"), deadline, async || {
+            match self.ended(id) {
+                // Carried through the loop as a success: it will not get better.
+                Ok(Some(error)) | Err(error) => Ok(Err(error)),
+                Ok(None) => api.ready().await.map(Ok),
+            }
+        })
+        .await?
+    }
+
+    /// Waits until a running node sees every node alive, a leader and an owner for every shard.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] with what it saw last.
+    pub async fn whole(&self, deadline: Duration) -> Result<ClusterView, Error> {
+        let nodes = self.nodes.len();
+        self.agreed("whole cluster", deadline, |view| view.not_whole(nodes)).await
+    }
+
+    /// Waits until a running node knows a leader that is running.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] with what it saw last.
+    pub async fn leader(&self, deadline: Duration) -> Result<u64, Error> {
+        let running = self.running();
+        let view = self
+            .agreed("leader", deadline, |view| match view.leader_id {
+                Some(leader) if running.contains(&leader) => None,
+                _ => Some(format!("{view:?}")),
+            })
+            .await?;
+        Ok(view.leader_id.unwrap_or_default())
+    }
+
+    async fn agreed(
+        &self,
+        what: &str,
+        deadline: Duration,
+        objection: impl Fn(&ClusterView) -> Option<String>,
+    ) -> Result<ClusterView, Error> {
+        let apis = self.apis();
+        eventually(what, deadline, async || {
+            let mut seen = "no running node".to_owned();
+            for api in &apis {
+                match api.cluster().await {
+                    Ok(view) => match objection(&view) {
+                        None => return Ok(view),
+                        Some(objection) => seen = objection,
+                    },
+                    Err(error) => seen = error.to_string(),
+                }
+            }
+            Err(seen)
+        })
+        .await
+    }
+
+    /// SIGKILL; returns when the process is gone. The fault bears the instant the signal was sent.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Deadline`].
+    pub async fn kill(&mut self, id: u64) -> Result<Fault, Error> {
+        let fault = Fault { node: id, kind: FaultKind::Kill, at_us: now_us() };
+        if let Some(process) = self.node_mut(id).process.take() {
+            process.kill().await?;
+        }
+        Ok(fault)
+    }
+
+    /// SIGTERM; returns how the node ended.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if it does not; it is killed then. [`Error::Input`] if it does not run.
+    pub async fn terminate(&mut self, id: u64, deadline: Duration) -> Result<(Fault, ExitStatus), Error> {
+        let fault = Fault { node: id, kind: FaultKind::Terminate, at_us: now_us() };
+        let process = self.node_mut(id).process.take();
+        let process = process.ok_or_else(|| Error::Input(format!("node {id} does not run")))?;
+        Ok((fault, process.terminate(deadline).await?))
+    }
+
+    /// SIGSTOP.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn pause(&self, id: u64) -> Result<Fault, Error> {
+        let fault = Fault { node: id, kind: FaultKind::Pause, at_us: now_us() };
+        self.node(id).process.as_ref().map_or(Ok(()), NodeProcess::pause)?;
+        Ok(fault)
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn resume(&self, id: u64) -> Result<Fault, Error> {
+        let fault = Fault { node: id, kind: FaultKind::Resume, at_us: now_us() };
+        self.node(id).process.as_ref().map_or(Ok(()), NodeProcess::resume)?;
+        Ok(fault)
+    }
+
+    /// Starts a stopped node on its old data and addresses.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn restart(&mut self, id: u64) -> Result<Fault, Error> {
+        let fault = Fault { node: id, kind: FaultKind::Restart, at_us: now_us() };
+        self.launch(id)?;
+        Ok(fault)
+    }
+
+    /// Fails if a node has ended by itself.
+    ///
+    /// # Errors
+    /// [`Error::NodeEnded`].
+    pub fn check_running(&mut self) -> Result<(), Error> {
+        self.running().into_iter().try_for_each(|id| self.ended(id)?.map_or(Ok(()), Err))
+    }
+
+    /// Kills every node and removes logs and data: the run went well.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Deadline`].
+    pub async fn finish(mut self) -> Result<(), Error> {
+        for id in self.running() {
+            self.kill(id).await?;
+        }
+        self.dir.remove()
+    }
+
+    fn launch(&mut self, id: u64) -> Result<(), Error> {
+        let log = log_file(&self.log_path(id))?;
+        let errors = log.try_clone().map_err(Error::io("open a log twice"))?;
+        let peers: Vec<_> = self.nodes.iter().map(|node| format!("{}={}", node.id, node.rpc)).collect();
+        let (api, rpc) = (self.node(id).api, self.node(id).rpc);
+
+        let mut command = Command::new(&self.settings.binary.path);
+        // The settings of whoever runs the harness must not leak into what is tested.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("JUSTRUN_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .arg("server")
+            .args(["--node-id", &id.to_string()])
+            .arg("--data-dir")
+            .arg(self.dir.path.join(format!("node-{id}")))
+            .args(["--api-addr", &api.to_string()])
+            .args(["--rpc-addr", &rpc.to_string()])
+            .args(["--cluster", &peers.join(",")])
+            .args(["--environment", "development"])
+            .args(["--bootstrap-api-key", &self.key])
+            .args(&self.settings.flags)
+            .env("JUSTRUN_CLUSTER_SECRET", &self.secret)
+            // The runs ask more of one account in a minute than any plan allows.
+            .env("JUSTRUN_RATE_LIMIT_GENERAL", "0")
+            .env("JUSTRUN_RATE_LIMIT_RUN", "0")
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(errors);
+        self.node_mut(id).process = Some(NodeProcess::spawn(command)?);
+        Ok(())
+    }
+
+    fn ended(&mut self, id: u64) -> Result<Option<Error>, Error> {
+        let log_path = self.log_path(id);
+        let Some(process) = self.node_mut(id).process.as_mut() else { return Ok(None) };
+        let ended = process.ended()?;
+        Ok(ended.map(|status| Error::NodeEnded { node: id, status, log_tail: log_tail(&log_path) }))
+    }
+
+    fn log_path(&self, id: u64) -> PathBuf {
+        self.dir.path.join(format!("node-{id}.log"))
+    }
+
+    fn node(&self, id: u64) -> &Node {
+        self.nodes.iter().find(|node| node.id == id).expect("ids come from this cluster")
+    }
+
+    fn node_mut(&mut self, id: u64) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.id == id).expect("ids come from this cluster")
+    }
+}
+
+/// The folder of a run, kept unless it is removed on purpose.
+#[derive(Debug)]
+struct RunDir {
+    path: PathBuf,
+    removed: bool,
+}
+
+impl RunDir {
+    fn new() -> Result<Self, Error> {
+        let dir = TempDir::with_prefix("justrun-").map_err(Error::io("make a folder for the run"))?;
+        Ok(Self { path: dir.keep(), removed: false })
+    }
+
+    fn remove(&mut self) -> Result<(), Error> {
+        self.removed = true;
+        std::fs::remove_dir_all(&self.path).map_err(Error::io(format!("remove {}", self.path.display())))
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if !self.removed {
+            // Nothing can be done about a standard error that is closed.
+            let _ = writeln!(std::io::stderr(), "logs, data and history are kept in {}", self.path.display());
+        }
+    }
+}
+
+fn log_file(path: &Path) -> Result<File, Error> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(Error::io(format!("open {}", path.display())))
+}
+
+fn log_tail(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+}
+
+/// Loopback addresses that are free now and differ from each other.
+fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Error> {
+    // Held until all are chosen, so that none is chosen twice.
+    let mut held = Vec::with_capacity(count);
+    let mut refusal = None;
+    for _ in 0..PORT_TRIES {
+        if held.len() == count {
+            break;
+        }
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))) {
+            Ok(listener) => held.push(listener),
+            Err(error) => refusal = Some(error),
+        }
+    }
+    if let (true, Some(error)) = (held.len() < count, refusal) {
+        return Err(Error::io("find free ports")(error));
+    }
+    held.iter().map(|listener| listener.local_addr().map_err(Error::io("read a port"))).collect()
+}
+
+fn random_base62(length: usize) -> String {
+    const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    (0..length).map(|_| char::from(ALPHABET[rand::random_range(0..ALPHABET.len())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::HashSet, fs, os::unix::fs::PermissionsExt};
+
+    /// A cluster whose "nodes" are a shell script.
+    fn cluster_of(script: &str, dir: &TempDir) -> Cluster {
+        let path = dir.path().join("justrun");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Cluster::start(Settings::new(Binary { path, age: None })).unwrap()
+    }
+
+    #[test]
+    fn addresses_differ() {
+        let addresses = free_addresses(20).unwrap();
+        assert_eq!(addresses.iter().collect::<HashSet<_>>().len(), 20);
+    }
+
+    #[tokio::test]
+    async fn nodes_get_the_documented_flags_and_secrets_by_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster =
+            cluster_of(r#"echo "$@"; echo "secret=$JUSTRUN_CLUSTER_SECRET"; exec sleep 60"#, &dir);
+        let log = cluster.log_path(2);
+        let text = eventually("log", Duration::from_secs(5), async || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            if text.contains("secret=") { Ok(text) } else { Err(text) }
+        })
+        .await
+        .unwrap();
+        let peers: Vec<_> = cluster.nodes.iter().map(|node| format!("{}={}", node.id, node.rpc)).collect();
+        for expected in [
+            "server --node-id 2 --data-dir",
+            &format!("--api-addr {}", cluster.node(2).api),
+            &format!("--rpc-addr {}", cluster.node(2).rpc),
+            &format!("--cluster {}", peers.join(",")),
+            "--environment development --bootstrap-api-key jrun_sk_",
+            &format!("secret={}", cluster.secret),
+        ] {
+            assert!(text.contains(expected), "{expected} is not in {text}");
+        }
+
+        let fault = cluster.kill(1).await.unwrap();
+        assert_eq!((fault.node, cluster.running(), cluster.pid(1)), (1, vec![2, 3], None));
+        let old = cluster.pid(2);
+        cluster.kill(2).await.unwrap();
+        cluster.restart(2).unwrap();
+        assert_ne!(cluster.pid(2), old);
+        cluster.check_running().unwrap();
+        let folder = cluster.dir().to_owned();
+        cluster.finish().await.unwrap();
+        assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_ends_by_itself_is_reported_with_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = cluster_of("echo 'port in use' >&2; exit 2", &dir);
+        let error = cluster.ready(Duration::from_secs(5)).await.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::NodeEnded { node: 1, .. }), "{text}");
+        assert!(text.contains("exit status: 2") && text.contains("port in use"), "{text}");
+
+        let folder = cluster.dir().to_owned();
+        drop(cluster);
+        assert!(folder.join("node-1.log").exists(), "a failed run keeps its logs");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,281 @@
+//! What happened in one run, on one clock, in one file.
+
+use crate::Error;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::Path,
+};
+
+/// A job as the API names it.
+pub type JobId = String;
+/// An execution as the API names it.
+pub type ExecutionId = String;
+
+/// One thing that was asked, answered, called or done to a node. Times are microseconds since the Unix
+/// epoch on the harness's clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The API acknowledged a new job.
+    JobCreated(JobCreated),
+    /// The target was called.
+    Call(Call),
+    /// Every page of a job's executions was read.
+    JobRead(JobRead),
+    /// The API showed an execution.
+    Execution(Execution),
+    /// The harness did something to a node.
+    Fault(Fault),
+}
+
+/// A promise: from here on this job fires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobCreated {
+    /// Its id.
+    pub job: JobId,
+    /// Its cron expression, in UTC.
+    pub expression: String,
+    /// What happens to a request whose node dies.
+    pub delivery: Delivery,
+    /// The job's timeout in seconds.
+    pub timeout_sec: u32,
+    /// Retries after a failed attempt.
+    pub retry_max: u32,
+    /// When the request left.
+    pub asked_us: i64,
+    /// When the 201 was here.
+    pub acknowledged_us: i64,
+}
+
+/// The job field of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    /// Sent again.
+    AtLeastOnce,
+    /// Recorded as failed.
+    AtMostOnce,
+}
+
+/// One request at the target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// When its headers had been read.
+    pub arrived_us: i64,
+    /// The same on the monotonic clock, see [`crate::time::monotonic_us`].
+    pub arrived_monotonic_us: i64,
+    /// The path asked for.
+    pub path: String,
+    /// `X-JustRun-Job-Id`.
+    pub job: Option<JobId>,
+    /// `X-JustRun-Execution-Id`.
+    pub execution: Option<ExecutionId>,
+    /// `X-JustRun-Attempt`, counted from 1.
+    pub attempt: Option<u32>,
+    /// `X-JustRun-Scheduled-At`, in seconds since the Unix epoch.
+    pub scheduled_s: Option<i64>,
+    /// The status answered; none until then, and none for ever where the target hangs.
+    pub status: Option<u16>,
+}
+
+impl Call {
+    /// Whether the caller was told that all is well.
+    pub fn succeeded(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
+/// A job whose executions were all read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRead {
+    /// Whose.
+    pub job: JobId,
+    /// When the first page was asked for: what finished before then must be on the pages.
+    pub asked_us: i64,
+}
+
+/// One execution as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execution {
+    /// Its id.
+    pub execution: ExecutionId,
+    /// Whose.
+    pub job: JobId,
+    /// `pending`, `running`, `success`, `failed`, `skipped`, …
+    pub status: String,
+    /// `schedule` or `manual`.
+    pub triggered_by: String,
+    /// The due instant, in seconds since the Unix epoch.
+    pub scheduled_s: Option<i64>,
+    /// The last attempt.
+    pub attempt: Option<u32>,
+    /// The node that made it.
+    pub node: Option<u64>,
+    /// Why it failed.
+    pub error_kind: Option<String>,
+}
+
+/// What was done to a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// To which.
+    pub node: u64,
+    /// What.
+    pub kind: FaultKind,
+    /// When.
+    pub at_us: i64,
+}
+
+/// See [`Fault`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultKind {
+    /// SIGKILL.
+    Kill,
+    /// SIGTERM.
+    Terminate,
+    /// SIGSTOP.
+    Pause,
+    /// SIGCONT.
+    Resume,
+    /// Started again after a kill or a termination.
+    Restart,
+}
+
+/// The events of one run, in the order they were learnt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// See [`History`].
+    pub events: Vec<Event>,
+}
+
+impl History {
+    /// Adds an event.
+    pub fn record(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// The jobs that were acknowledged.
+    pub fn jobs(&self) -> impl Iterator<Item = &JobCreated> {
+        self.events.iter().filter_map(|event| match event {
+            Event::JobCreated(job) => Some(job),
+            Event::Call(_) | Event::JobRead(_) | Event::Execution(_) | Event::Fault(_) => None,
+        })
+    }
+
+    /// The requests at the target.
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Call(call) => Some(call),
+            Event::JobCreated(_) | Event::JobRead(_) | Event::Execution(_) | Event::Fault(_) => None,
+        })
+    }
+
+    /// The jobs whose executions were read.
+    pub fn reads(&self) -> impl Iterator<Item = &JobRead> {
+        self.events.iter().filter_map(|event| match event {
+            Event::JobRead(read) => Some(read),
+            Event::JobCreated(_) | Event::Call(_) | Event::Execution(_) | Event::Fault(_) => None,
+        })
+    }
+
+    /// The executions that were read.
+    pub fn executions(&self) -> impl Iterator<Item = &Execution> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Execution(execution) => Some(execution),
+            Event::JobCreated(_) | Event::Call(_) | Event::JobRead(_) | Event::Fault(_) => None,
+        })
+    }
+
+    /// What was done to the nodes.
+    pub fn faults(&self) -> impl Iterator<Item = &Fault> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Fault(fault) => Some(fault),
+            Event::JobCreated(_) | Event::Call(_) | Event::JobRead(_) | Event::Execution(_) => None,
+        })
+    }
+
+    /// Writes one JSON object a line.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
+        let what = || format!("write {}", path.display());
+        let mut file = BufWriter::new(File::create(path).map_err(Error::io(what()))?);
+        for event in &self.events {
+            serde_json::to_writer(&mut file, event).map_err(|error| Error::io(what())(error.into()))?;
+            file.write_all(b"\n").map_err(Error::io(what()))?;
+        }
+        file.flush().map_err(Error::io(what()))
+    }
+
+    /// Reads what [`History::write`] wrote, so that a kept run can be checked again.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Input`] with the number of the line that is no event.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::io(format!("open {}", path.display())))?;
+        let mut history = Self::default();
+        for (index, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.map_err(Error::io(format!("read {}", path.display())))?;
+            let event = serde_json::from_str(&line)
+                .map_err(|error| Error::Input(format!("{} line {}: {error}", path.display(), index + 1)))?;
+            history.record(event);
+        }
+        Ok(history)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_gives_back_what_was_written() {
+        let history = History {
+            events: vec![
+                Event::JobCreated(JobCreated {
+                    job: "job_a".into(),
+                    expression: "@every 1s".into(),
+                    delivery: Delivery::AtMostOnce,
+                    timeout_sec: 5,
+                    retry_max: 2,
+                    asked_us: 1,
+                    acknowledged_us: 2,
+                }),
+                Event::Call(Call {
+                    arrived_us: 3,
+                    arrived_monotonic_us: 4,
+                    path: "/ok".into(),
+                    job: Some("job_a".into()),
+                    execution: None,
+                    attempt: Some(1),
+                    scheduled_s: Some(5),
+                    status: Some(200),
+                }),
+                Event::JobRead(JobRead { job: "job_a".into(), asked_us: 6 }),
+                Event::Execution(Execution {
+                    execution: "exec_a".into(),
+                    job: "job_a".into(),
+                    status: "success".into(),
+                    triggered_by: "schedule".into(),
+                    scheduled_s: Some(5),
+                    attempt: Some(1),
+                    node: Some(2),
+                    error_kind: None,
+                }),
+                Event::Fault(Fault { node: 1, kind: FaultKind::Kill, at_us: 7 }),
+            ],
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("history.jsonl");
+        history.write(&path).unwrap();
+        assert_eq!(History::read(&path).unwrap(), history);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 5);
+
+        std::fs::write(&path, "{}\n").unwrap();
+        assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));
+    }
+}

@@ -1,0 +1,72 @@
+//! Every bound, with its reason.
+
+use std::time::Duration;
+
+/// Characters of a job's name (documented).
+pub const JOB_NAME_CHARS_MAX: usize = 100;
+/// Characters of a space's name (documented).
+pub const SPACE_NAME_CHARS_MAX: usize = 50;
+/// Tags of one job (documented).
+pub const TAGS_MAX: usize = 10;
+/// Characters of one tag: a label, not a text.
+pub const TAG_CHARS_MAX: usize = 50;
+/// Bytes of a target URL; what common servers and proxies accept in a request line.
+pub const URL_BYTES_MAX: usize = 2_048;
+/// Custom headers of one job; with the size below this stays under the 16 KiB that common servers accept.
+pub const HEADERS_MAX: usize = 50;
+/// Bytes of all custom header names and values of one job together.
+pub const HEADERS_BYTES_MAX: usize = 12 * 1024;
+/// Bytes of a job's request body. A request to our API may have 1 MiB in all, and the body of a job
+/// is kept in memory by every node while it is replicated.
+pub const REQUEST_BODY_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of a request to the REST API (documented).
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Seconds a target may take for the whole exchange (documented), default and bounds.
+pub const TIMEOUT_SEC_DEFAULT: u32 = 30;
+/// See [`TIMEOUT_SEC_DEFAULT`].
+pub const TIMEOUT_SEC_MIN: u32 = 1;
+/// See [`TIMEOUT_SEC_DEFAULT`].
+pub const TIMEOUT_SEC_MAX: u32 = 300;
+/// Retries of one execution (documented).
+pub const RETRY_MAX_MAX: u32 = 10;
+/// Seconds of the base delay between retries (documented default).
+pub const RETRY_DELAY_SEC_DEFAULT: u32 = 60;
+/// Seconds of the base delay at most: the longest wait there is.
+pub const RETRY_DELAY_SEC_MAX: u32 = 86_400;
+/// The longest wait before a retry (documented).
+pub const RETRY_WAIT_MAX: Duration = Duration::from_secs(86_400);
+/// Bytes of a response body that are kept (documented).
+pub const RESPONSE_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an error text that are kept in the history.
+pub const ERROR_BYTES_MAX: usize = 500;
+/// Attempts that the history of one execution shows. Retries are at most 10; more come only from
+/// nodes that died under it, and of those the newest are kept.
+pub const ATTEMPTS_KEPT_MAX: usize = 32;
+/// Unfinished executions of one job. A target that hangs for 300 s under a job that fires every second
+/// has 300; beyond this bound further firings are recorded as skipped instead of piling up.
+pub const OPEN_EXECUTIONS_MAX: usize = 512;
+/// Results of the last page size (documented), default and maximum.
+pub const PER_PAGE_DEFAULT: u32 = 20;
+/// See [`PER_PAGE_DEFAULT`].
+pub const PER_PAGE_MAX: u32 = 100;
+
+/// How early a firing is claimed, by default. Longer than an election, so that one costs no lateness.
+pub const CLAIM_AHEAD_DEFAULT: Duration = Duration::from_millis(2_000);
+/// A node that the leader has not heard of for this long is dead; its executions go to others.
+pub const NODE_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// How often a node reports to the leader.
+pub const PING_INTERVAL: Duration = Duration::from_millis(250);
+/// A firing this late was missed, and the job's misfire policy decides what happens to it. Longer
+/// than any failover and than the restart of the whole cluster with a full state, so that neither makes a firing a missed one.
+pub const MISFIRE_AFTER: Duration = Duration::from_secs(30);
+/// Due instants of one job counted one by one after an outage; beyond it the record says "at least".
+pub const MISSED_COUNT_MAX: u64 = 100_000;
+/// Executions removed by one command, so that no single apply takes long.
+pub const SWEEP_MAX: usize = 500;
+
+// A node stops starting requests after claim-ahead without the leader; only after that may its
+// executions be given to others.
+const _: () = assert!(CLAIM_AHEAD_DEFAULT.as_millis() < NODE_TIMEOUT.as_millis());
+// A lost report or two must not make a live node look dead.
+const _: () = assert!(PING_INTERVAL.as_millis() * 4 < NODE_TIMEOUT.as_millis());
+const _: () = assert!(REQUEST_BODY_BYTES_MAX < API_BODY_BYTES_MAX);

@@ -1,0 +1,60 @@
+//! Every "no" the replicated state can say.
+
+use crate::execution::NotRecorded;
+use serde::{Deserialize, Serialize};
+
+/// Why a command changed nothing. Part of the replicated log's answers: the same on every node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum Rejection {
+    /// There is no such account.
+    #[error("no such account")]
+    NoSuchAccount,
+    /// There is no such job, or it belongs to another account.
+    #[error("no such job")]
+    NoSuchJob,
+    /// There is no such space, or it belongs to another account.
+    #[error("no such space")]
+    NoSuchSpace,
+    /// There is no such execution any more.
+    #[error("no such execution")]
+    NoSuchExecution,
+    /// There is no such node.
+    #[error("no such node")]
+    NoSuchNode,
+    /// The id is taken.
+    #[error("the id is taken")]
+    Exists,
+    /// The job is paused already.
+    #[error("the job is already paused")]
+    AlreadyPaused,
+    /// The job is active already.
+    #[error("the job is already active")]
+    AlreadyActive,
+    /// The account's plan allows no more jobs.
+    #[error("the plan allows at most {jobs_max} jobs")]
+    TooManyJobs {
+        /// How many it allows.
+        jobs_max: u64,
+    },
+    /// The job has as many unfinished executions as it may have.
+    #[error("the job has too many unfinished executions")]
+    TooManyOpen,
+    /// What the command was computed from has changed; compute it again.
+    #[error("the state has moved on")]
+    Stale,
+    /// The execution is claimed, finished or not due for this claim.
+    #[error("the execution cannot be claimed")]
+    NotClaimable,
+    /// The outcome was not taken.
+    #[error("the outcome was not recorded: {0:?}")]
+    NotRecorded(NotRecorded),
+    /// The node is not live under the incarnation the command names.
+    #[error("the node's incarnation is over")]
+    NotLive,
+    /// The process that proposed has not registered, or another one has taken its place.
+    #[error("unknown session")]
+    UnknownSession,
+    /// The cluster has been set up already.
+    #[error("the cluster already has an account")]
+    AlreadyBootstrapped,
+}

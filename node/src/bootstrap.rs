@@ -1,0 +1,299 @@
+//! THE TABLE: what runs in a node, in the order in which it starts.
+//!
+//! | task | phase of the shutdown in which it stops |
+//! |---|---|
+//! | `api` | api: accepts nothing more, answers what is under way |
+//! | `leadership` | leadership: hands it over |
+//! | `coordinator`, `founder` | leadership |
+//! | `registration`, `scheduler` | shards: gives back what was not started |
+//! | `executor` | executor: ends what was started |
+//! | `recorder` | outcomes: records all of it |
+//! | `consensus`, `gauges` | storage: takes leave, then closes |
+
+use crate::clock::Sleeper;
+use crate::config::ServerSettings;
+use crate::coordinator::{self, Coordinator};
+use crate::executor::egress::EgressPolicy;
+use crate::executor::http::{BuildError, HttpClient, HttpSettings};
+use crate::executor::{Executor, MayStart};
+use crate::founder::Founder;
+use crate::gauges;
+use crate::recorder::Recorder;
+use crate::registration::Registration;
+use crate::scheduler::{Holding, Parts, Scheduler};
+use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
+use domain::id::NodeId;
+use domain::limits;
+use domain::node::{Incarnation, SessionId};
+use domain::time::Clock;
+use raft::Cluster;
+use raft::command::{Command, ExpireNode};
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::schema::Nodes;
+use storage::{Read, Storage};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// What the whole drain may take: requests under way may go on for 30 s (documented), and their outcomes
+/// still have to be recorded.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
+/// How long taking leave of the cluster may take; without it the cluster notices by itself.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The sockets of a node, bound before anything else so that a port in use stops the start at once.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For the REST API.
+    pub api: TcpListener,
+    /// For the other nodes.
+    pub rpc: TcpListener,
+}
+
+/// What a node is given from outside, so that tests can give it something else.
+#[derive(Clone)]
+pub struct Outside {
+    /// What time it is, and waiting.
+    pub sleeper: Arc<dyn Sleeper>,
+    /// Renders the process's metrics.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Folds what the metrics have observed, so that it takes no more memory; called about once a second.
+    pub upkeep: Arc<dyn Fn() + Send + Sync>,
+    /// How often the node says that it is alive, in real time.
+    pub ping_interval: Duration,
+}
+
+/// Why a node has stopped by itself, or could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// Consensus cannot start.
+    #[error("cannot start consensus")]
+    Raft(#[from] raft::StartError),
+    /// The HTTP client cannot be set up.
+    #[error(transparent)]
+    Http(#[from] BuildError),
+    /// A socket cannot be used.
+    #[error("cannot use a socket")]
+    Socket(#[from] std::io::Error),
+    /// A task ended that the node cannot do without.
+    #[error(transparent)]
+    Task(#[from] StopReason),
+    /// The storage was opened on a thread that ended.
+    #[error("opening the data directory failed")]
+    Open(#[from] tokio::task::JoinError),
+}
+
+/// Runs a node until `stop`, then drains it.
+///
+/// # Errors
+/// When it cannot start, or has stopped by itself.
+pub async fn run(
+    settings: ServerSettings,
+    listeners: Listeners,
+    outside: Outside,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let Outside { sleeper, metrics, upkeep, ping_interval } = outside;
+    let clock: Arc<dyn Clock> = Arc::<dyn Sleeper>::clone(&sleeper);
+    let node = settings.node_id;
+    let storage = {
+        let dir = settings.data_dir.clone();
+        tokio::task::spawn_blocking(move || Storage::open(&dir, storage::Settings::default())).await??
+    };
+    let session = mint_session(&storage, node, clock.as_ref())?;
+    let raft_settings = raft::Settings { ping_interval, ..raft_settings(&settings, session) };
+    let (cluster, changes, services) =
+        Cluster::start(raft_settings, storage.clone(), Arc::clone(&clock), listeners.rpc).await?;
+
+    let supervisor = Supervisor::new();
+    let (registration, incarnation) = Registration::new(cluster.clone(), node, session, Arc::clone(&sleeper));
+    supervisor.spawn("consensus", Phase::Storage, OnEnd::StopNode, {
+        let (cluster, incarnation) = (cluster.clone(), incarnation.clone());
+        |stop| consensus(cluster, storage, node, incarnation, services, stop)
+    });
+    supervisor.spawn("gauges", Phase::Storage, OnEnd::StopNode, |stop| {
+        gauges::run(cluster.clone(), Arc::clone(&sleeper), upkeep, stop)
+    });
+
+    let holding = Holding::default();
+    let (recorder, recorder_handle) = Recorder::new(cluster.clone(), Arc::clone(&sleeper), holding.clone());
+    supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
+
+    let egress = EgressPolicy { refused_endpoints: own_endpoints(&settings), ..settings.egress.clone() };
+    let client = HttpClient::new(HttpSettings::new(egress.clone()))?;
+    let (executor, executor_handle) = Executor::new(
+        node,
+        client,
+        Arc::clone(&sleeper),
+        may_start(&cluster, settings.claim_ahead),
+        incarnation.clone(),
+        recorder_handle.clone(),
+        holding.clone(),
+    );
+    supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| endless(executor.run(stop)));
+
+    let scheduler = Scheduler::new(Parts {
+        cluster: cluster.clone(),
+        node,
+        sleeper: Arc::clone(&sleeper),
+        claim_ahead: settings.claim_ahead,
+        incarnation,
+        changes,
+        executor: executor_handle,
+        recorder: recorder_handle,
+        holding,
+    });
+    supervisor.spawn("scheduler", Phase::Shards, OnEnd::StopNode, |stop| fallible(scheduler.run(stop)));
+    supervisor.spawn("registration", Phase::Shards, OnEnd::StopNode, |stop| fallible(registration.run(stop)));
+
+    let coordinator = Coordinator {
+        cluster: cluster.clone(),
+        node,
+        sleeper: Arc::clone(&sleeper),
+        node_timeout: limits::NODE_TIMEOUT,
+        interval: coordinator::INTERVAL,
+    };
+    supervisor
+        .spawn("coordinator", Phase::Leadership, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
+    let founder = Founder {
+        cluster: cluster.clone(),
+        sleeper: Arc::clone(&sleeper),
+        api_key: settings.bootstrap_api_key.clone(),
+    };
+    supervisor.spawn("founder", Phase::Leadership, OnEnd::Log, |stop| fallible(founder.run(stop)));
+    supervisor.spawn("leadership", Phase::Leadership, OnEnd::Log, {
+        let cluster = cluster.clone();
+        |stop: CancellationToken| async move {
+            stop.cancelled().await;
+            match cluster.transfer_leadership().await {
+                Ok(()) => tracing::info!("leadership handed over"),
+                Err(error) => tracing::debug!(%error, "leadership not handed over"),
+            }
+            Ok(())
+        }
+    });
+
+    listeners.api.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listeners.api)?;
+    let router = api::router(api::Deps { cluster, clock, targets: Arc::new(egress), metrics });
+    supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        reason = supervisor.failed() => Some(reason),
+    };
+    tracing::info!("stopping");
+    supervisor.drain(DRAIN_TIMEOUT).await;
+    tracing::info!("stopped");
+    failed.or_else(|| supervisor.failure()).map_or(Ok(()), |reason| Err(reason.into()))
+}
+
+/// A task that ends only because it was told to.
+async fn endless(task: impl Future<Output = ()>) -> Result<(), TaskError> {
+    task.await;
+    Ok(())
+}
+
+/// A task that may fail.
+async fn fallible<E: Into<TaskError>>(task: impl Future<Output = Result<(), E>>) -> Result<(), TaskError> {
+    task.await.map_err(Into::into)
+}
+
+/// Runs consensus; at the end takes leave of the cluster, so that it need not wait for a timeout, and
+/// closes the storage.
+async fn consensus(
+    cluster: Cluster,
+    storage: Storage,
+    node: NodeId,
+    incarnation: watch::Receiver<Option<Incarnation>>,
+    services: Vec<raft::Service>,
+    stop: CancellationToken,
+) -> Result<(), TaskError> {
+    let running = services.into_iter().map(|(name, service)| async move {
+        service.await?;
+        tracing::debug!(service = name, "ended");
+        Ok::<(), TaskError>(())
+    });
+    let mut running = Box::pin(futures::future::try_join_all(running));
+    tokio::select! {
+        ended = &mut running => return ended.map(drop),
+        () = stop.cancelled() => {}
+    }
+    let leave = async {
+        let held = *incarnation.borrow();
+        if let Some(incarnation) = held {
+            let leave = Command::ExpireNode(ExpireNode { node, incarnation });
+            if let Err(error) = cluster.propose_all(vec![leave], LEAVE_TIMEOUT).await {
+                tracing::debug!(%error, "left without leave");
+            }
+        }
+        cluster.shutdown().await;
+    };
+    // The services have to run for the leave to get through; they end with the shutdown.
+    let ((), ended) = tokio::join!(leave, running);
+    ended?;
+    tokio::task::spawn_blocking(move || storage.state.flush()).await??;
+    Ok(())
+}
+
+/// Nothing is sent by a node that has not heard from a leader for longer than claims are made ahead:
+/// what it holds may be another node's by then.
+fn may_start(cluster: &Cluster, claim_ahead: Duration) -> MayStart {
+    let contact = cluster.contact();
+    Arc::new(move || contact.since_leader().is_some_and(|since| since <= claim_ahead))
+}
+
+/// Names this process: later starts of a node have higher sessions, also when its clock was set back.
+fn mint_session(storage: &Storage, node: NodeId, clock: &dyn Clock) -> Result<SessionId, storage::Error> {
+    const RANDOM_BITS: u32 = 20;
+    let random = u64::from(rand::random::<u32>() >> (u32::BITS - RANDOM_BITS));
+    let minted = clock.now().as_millis() << RANDOM_BITS | random;
+    let known = storage.state.view().get::<Nodes>(&node)?.map_or(0, |known| known.session.0);
+    Ok(SessionId(minted.max(known.saturating_add(1))))
+}
+
+/// What no job may call: what nodes say to each other is not for outsiders, and a job that calls the API of
+/// its own cluster is allowed only where private targets are.
+fn own_endpoints(settings: &ServerSettings) -> BTreeSet<SocketAddr> {
+    let mut own: BTreeSet<SocketAddr> =
+        settings.cluster.values().filter_map(|addr| addr.parse().ok()).collect();
+    own.insert(settings.rpc_addr);
+    own.extend(settings.advertise_rpc_addr.parse::<SocketAddr>());
+    if !settings.egress.allow_private {
+        own.insert(settings.api_addr);
+    }
+    own
+}
+
+fn raft_settings(settings: &ServerSettings, session: SessionId) -> raft::Settings {
+    raft::Settings {
+        api_url: settings.advertise_api_url.clone(),
+        rpc_addr: settings.advertise_rpc_addr.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..raft::Settings::new(
+            settings.node_id,
+            session,
+            settings.cluster.clone(),
+            raft::Secret::new(settings.cluster_secret.expose()),
+        )
+    }
+}
+
+impl api::TargetPolicy for EgressPolicy {
+    fn check(&self, url: &url::Url) -> Result<(), String> {
+        use crate::executor::egress::EgressError;
+        self.check_url(url).map_err(|error| {
+            match error {
+                EgressError::NotHttps => "must use https",
+                EgressError::NotHttp => "must use http or https",
+                EgressError::Address => "must not point to a private or local address",
+            }
+            .to_owned()
+        })
+    }
+}

@@ -1,0 +1,150 @@
+//! The command line: every flag, with the help that teaches it.
+//!
+//! Nothing is required or checked against anything else here; [`crate::config`] does that
+//! once the environment and the file have had their say.
+
+use crate::config::{Environment, LogFormat, Secret};
+use clap::builder::BoolishValueParser;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Said below the flags of every command.
+const LAYERS: &str = "\
+Every flag can also be set as JUSTRUN_<FLAG> in the environment (dashes become underscores: \
+JUSTRUN_DATA_DIR) or as a key of the TOML file named by --config (data-dir = \"/var/lib/justrun\"). \
+A flag beats the environment, the environment beats the file. Logs go to standard error; RUST_LOG \
+chooses which.";
+
+/// A cron service that does not go down: one binary, embedded storage, any number of nodes.
+#[derive(Debug, Parser)]
+#[command(name = "justrun", version, subcommand_required = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Try it: starts a whole cluster on this machine and prints how to use it.
+    ///
+    /// Each node is a process of its own, with its own storage. A second start with the same data
+    /// directory goes on where the first stopped. Ctrl-C stops all nodes. For development: http and private
+    /// targets are allowed.
+    #[command(after_help = LAYERS, args_override_self = true)]
+    Dev(DevArgs),
+    /// Runs one node of a cluster.
+    ///
+    /// Start three with the same --cluster and --cluster-secret, each with its own --node-id and
+    /// --data-dir:
+    ///
+    ///   justrun server --node-id 1 --data-dir /var/lib/justrun
+    ///       --cluster 1=10.0.0.1:9080,2=10.0.0.2:9080,3=10.0.0.3:9080
+    ///       --cluster-secret-file /etc/justrun/secret
+    ///
+    /// SIGTERM stops it cleanly: running requests may finish and their results are recorded.
+    #[command(after_help = LAYERS, args_override_self = true, verbatim_doc_comment)]
+    Server(ServerArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DevArgs {
+    /// How many nodes: 1, 3 or 5 [default: 3]
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<u16>,
+    /// Where the nodes keep their data [default: .justrun]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// REST API and dashboard of node 1; node i uses this plus i - 1 [default: 8080]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) api_port: Option<u16>,
+    /// Node-to-node traffic of node 1; node i uses this plus i - 1 [default: 9080]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) rpc_port: Option<u16>,
+    /// How log lines are written [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Settings in TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServerArgs {
+    /// Which member this is: 1, 2, 3, … (required)
+    #[arg(long, value_name = "N")]
+    pub(crate) node_id: Option<u64>,
+    /// Where this node keeps its data (required)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Where the REST API and the dashboard listen [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) api_addr: Option<String>,
+    /// Where node-to-node traffic listens [default: 0.0.0.0:9080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) rpc_addr: Option<String>,
+    /// How others reach the REST API of this node [default: http:// and the host of
+    /// --advertise-rpc-addr with the port of --api-addr]
+    #[arg(long, value_name = "URL")]
+    pub(crate) advertise_api_url: Option<String>,
+    /// How other nodes reach this node [default: its entry in --cluster, else --rpc-addr]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise_rpc_addr: Option<String>,
+    /// The first members and their rpc addresses; the same text on all of them. Harmless once the
+    /// cluster exists
+    #[arg(long, value_name = "1=HOST:PORT,2=HOST:PORT,…")]
+    pub(crate) cluster: Option<String>,
+    /// What nodes prove to each other that they belong together by. Better in the environment or a
+    /// file than on the command line, where everybody on this machine can read it (required)
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) cluster_secret: Option<Secret>,
+    /// A file that holds the cluster secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster_secret_file: Option<PathBuf>,
+    /// production: https targets with public addresses only. development: any [default: production]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) environment: Option<Environment>,
+    /// Allow http:// targets
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) allow_http_targets: Option<bool>,
+    /// Allow targets with private and loopback addresses
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) allow_private_targets: Option<bool>,
+    /// Makes, on the first start of the cluster, an account that owns this API key (jrun_sk_ and 32
+    /// letters or digits). Better in the environment
+    #[arg(long, value_name = "KEY")]
+    pub(crate) bootstrap_api_key: Option<Secret>,
+    /// How early firings are claimed, in milliseconds. Elections shorter than this delay nothing
+    /// [default: 2000]
+    #[arg(long, value_name = "MS")]
+    pub(crate) claim_ahead_ms: Option<u64>,
+    /// Stop once standard input is closed: a node that `dev` started must not outlive it
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = BoolishValueParser::new(),
+        hide = true
+    )]
+    pub(crate) exit_with_stdin: Option<bool>,
+    /// How log lines are written [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Settings in TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,375 @@
+//! Settings: flags over the environment over a file, checked once, into types that make sense
+//! together.
+
+mod layers;
+
+use crate::cli::{Command, DevArgs, ServerArgs};
+use crate::executor::egress::EgressPolicy;
+use clap::ValueEnum;
+use domain::id::NodeId;
+use domain::limits;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use url::{Host, Url};
+
+/// What every API key starts with (documented); 32 letters or digits follow.
+const API_KEY_PREFIX: &str = "jrun_sk_";
+const API_KEY_DIGITS: usize = 32;
+
+/// Why the settings cannot be used: one line for the person who starts the program, which then ends
+/// with exit code 2.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// To be shown this, on standard output: the help or the version.
+    Show(String),
+    /// `justrun dev`
+    Dev(DevSettings),
+    /// `justrun server`
+    Server(Box<ServerSettings>),
+}
+
+/// A text that must not get into logs. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// As the flag takes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// What the cluster is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Environment {
+    /// Only `https` targets with public addresses.
+    #[default]
+    Production,
+    /// Any target.
+    Development,
+}
+
+/// Settings of `justrun dev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DevSettings {
+    /// 1, 3 or 5.
+    pub nodes: u16,
+    /// Where all of them keep their data.
+    pub data_dir: PathBuf,
+    /// Node i uses this plus i - 1; none of them is above 65535 or an rpc port.
+    pub api_port: u16,
+    /// Node i uses this plus i - 1.
+    pub rpc_port: u16,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+/// Settings of `justrun server`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Which member this is; 1 or more.
+    pub node_id: NodeId,
+    /// Where this node keeps its data.
+    pub data_dir: PathBuf,
+    /// Where the REST API listens.
+    pub api_addr: SocketAddr,
+    /// Where node-to-node traffic listens.
+    pub rpc_addr: SocketAddr,
+    /// How others reach the REST API of this node; without a final slash.
+    pub advertise_api_url: String,
+    /// How other nodes reach this node, `host:port`.
+    pub advertise_rpc_addr: String,
+    /// The first members and their `host:port`; this node is among them unless it is empty.
+    pub cluster: BTreeMap<NodeId, String>,
+    /// What nodes prove to each other that they belong together by. Not empty.
+    pub cluster_secret: Secret,
+    /// What the cluster is for.
+    pub environment: Environment,
+    /// What targets may be called, by environment and flags. Refuses no endpoint of the cluster yet.
+    pub egress: EgressPolicy,
+    /// The API key of the account made on the first start of the cluster.
+    pub bootstrap_api_key: Option<Secret>,
+    /// How early firings are claimed.
+    pub claim_ahead: Duration,
+    /// Whether the node stops once its standard input is closed, so that it does not outlive the
+    /// `dev` that started it.
+    pub exit_with_stdin: bool,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+}
+
+/// Reads the command line (with the program's name first), the environment through `env`, and the
+/// file that either of them names.
+///
+/// # Errors
+/// [`ConfigError`] with the one thing to put right.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl Fn(&str) -> Option<String>,
+) -> Result<Invocation, ConfigError> {
+    match layers::merge(args.into_iter().collect(), &env)? {
+        layers::Merged::Show(text) => Ok(Invocation::Show(text)),
+        layers::Merged::Run(cli) => match cli.command {
+            Command::Dev(args) => Ok(Invocation::Dev(dev(args)?)),
+            Command::Server(args) => Ok(Invocation::Server(Box::new(server(args)?))),
+        },
+    }
+}
+
+fn dev(args: DevArgs) -> Result<DevSettings, ConfigError> {
+    let settings = DevSettings {
+        nodes: args.nodes.unwrap_or(3),
+        data_dir: args.data_dir.unwrap_or_else(|| PathBuf::from(".justrun")),
+        api_port: args.api_port.unwrap_or(8080),
+        rpc_port: args.rpc_port.unwrap_or(9080),
+        log_format: args.log_format.unwrap_or_default(),
+    };
+    if ![1, 3, 5].contains(&settings.nodes) {
+        return Err(invalid("nodes", "must be 1, 3 or 5"));
+    }
+    let last = |flag, first: u16| match first.checked_add(settings.nodes - 1) {
+        Some(last) if first > 0 => Ok(last),
+        _ => Err(invalid(flag, "must leave a port from 1 to 65535 for every node")),
+    };
+    let api_last = last("api-port", settings.api_port)?;
+    let rpc_last = last("rpc-port", settings.rpc_port)?;
+    if settings.api_port <= rpc_last && settings.rpc_port <= api_last {
+        return Err(invalid("rpc-port", "must not give a node a port that --api-port gives as well"));
+    }
+    Ok(settings)
+}
+
+fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
+    let node_id = NodeId(args.node_id.ok_or_else(|| missing("node-id"))?);
+    if node_id.0 == 0 {
+        return Err(invalid("node-id", "must be 1 or more"));
+    }
+    let data_dir =
+        args.data_dir.filter(|dir| !dir.as_os_str().is_empty()).ok_or_else(|| missing("data-dir"))?;
+    let cluster = args.cluster.as_deref().map(cluster).transpose()?.unwrap_or_default();
+    if !cluster.is_empty() && !cluster.contains_key(&node_id) {
+        return Err(invalid(
+            "cluster",
+            format!("does not name node {node_id}, which --node-id says this is"),
+        ));
+    }
+    let cluster_secret = cluster_secret(args.cluster_secret, args.cluster_secret_file)?;
+    let api_addr = listen_addr("api-addr", args.api_addr.as_deref().unwrap_or("0.0.0.0:8080"))?;
+    let rpc_addr = listen_addr("rpc-addr", args.rpc_addr.as_deref().unwrap_or("0.0.0.0:9080"))?;
+    if api_addr == rpc_addr && api_addr.port() != 0 {
+        return Err(invalid("rpc-addr", "must not be the same as --api-addr"));
+    }
+    let advertise_rpc_addr = match (args.advertise_rpc_addr, cluster.get(&node_id)) {
+        (Some(given), _) => {
+            host_port("advertise-rpc-addr", &given)?;
+            given
+        }
+        (None, Some(entry)) => entry.clone(),
+        (None, None) => reachable(rpc_addr).to_string(),
+    };
+    let advertise_api_url = match args.advertise_api_url {
+        Some(given) => api_url(&given)?,
+        None if !api_addr.ip().is_unspecified() => format!("http://{api_addr}"),
+        None => {
+            let (host, _) = host_port("advertise-rpc-addr", &advertise_rpc_addr)?;
+            format!("http://{host}:{}", api_addr.port())
+        }
+    };
+    let environment = args.environment.unwrap_or_default();
+    let is_development = environment == Environment::Development;
+    Ok(ServerSettings {
+        node_id,
+        data_dir,
+        api_addr,
+        rpc_addr,
+        advertise_api_url,
+        advertise_rpc_addr,
+        cluster,
+        cluster_secret,
+        environment,
+        egress: EgressPolicy {
+            allow_http: args.allow_http_targets.unwrap_or(is_development),
+            allow_private: args.allow_private_targets.unwrap_or(is_development),
+            ..EgressPolicy::default()
+        },
+        bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
+        claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
+        exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
+        log_format: args.log_format.unwrap_or_default(),
+    })
+}
+
+fn claim_ahead(ms: u64) -> Result<Duration, ConfigError> {
+    let claim_ahead = Duration::from_millis(ms);
+    if claim_ahead >= limits::NODE_TIMEOUT {
+        // Otherwise a node that is cut off could still start what has been given to another.
+        let max = limits::NODE_TIMEOUT.as_millis();
+        return Err(invalid("claim-ahead-ms", format!("must be below the node timeout of {max} ms")));
+    }
+    if claim_ahead <= limits::PING_INTERVAL {
+        // A node starts nothing once it has not heard from the leader for that long.
+        let min = limits::PING_INTERVAL.as_millis();
+        return Err(invalid(
+            "claim-ahead-ms",
+            format!("must be above the {min} ms between two signs of life"),
+        ));
+    }
+    Ok(claim_ahead)
+}
+
+fn cluster_secret(given: Option<Secret>, file: Option<PathBuf>) -> Result<Secret, ConfigError> {
+    let (flag, text) = match (given, file) {
+        (Some(_), Some(_)) => {
+            return Err(ConfigError::new("give --cluster-secret or --cluster-secret-file, not both"));
+        }
+        (None, None) => {
+            return Err(ConfigError::new("--cluster-secret or --cluster-secret-file is required"));
+        }
+        (Some(secret), None) => ("cluster-secret", secret.expose().to_owned()),
+        (None, Some(path)) => {
+            let text = fs::read_to_string(&path);
+            let text = text.map_err(|error| {
+                invalid("cluster-secret-file", format!("cannot read {}: {error}", path.display()))
+            })?;
+            ("cluster-secret-file", text)
+        }
+    };
+    // Editors end a file with a line break, which is no part of the secret.
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(invalid(flag, "must not be empty"));
+    }
+    if !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(invalid(flag, "must be one line of printable ASCII characters"));
+    }
+    Ok(Secret::from(text.to_owned()))
+}
+
+fn api_key(key: Secret) -> Result<Secret, ConfigError> {
+    let digits = key.expose().strip_prefix(API_KEY_PREFIX);
+    if digits.is_some_and(|d| d.len() == API_KEY_DIGITS && d.bytes().all(|b| b.is_ascii_alphanumeric())) {
+        Ok(key)
+    } else {
+        let form = format!("must be {API_KEY_PREFIX} and {API_KEY_DIGITS} letters or digits");
+        Err(invalid("bootstrap-api-key", form))
+    }
+}
+
+/// `1=HOST:PORT,2=HOST:PORT,…`
+fn cluster(text: &str) -> Result<BTreeMap<NodeId, String>, ConfigError> {
+    let mut members = BTreeMap::new();
+    for entry in text.split(',').map(str::trim) {
+        let member =
+            entry.split_once('=').and_then(|(id, addr)| Some((id.trim().parse().ok()?, addr.trim())));
+        let Some((id, addr)) = member.filter(|(id, _)| *id > 0) else {
+            return Err(invalid("cluster", format!("\"{entry}\" is not of the form 1=HOST:PORT")));
+        };
+        host_port("cluster", addr)?;
+        if members.values().any(|other| other == addr) {
+            return Err(invalid("cluster", format!("names {addr} twice")));
+        }
+        if members.insert(NodeId(id), addr.to_owned()).is_some() {
+            return Err(invalid("cluster", format!("names node {id} twice")));
+        }
+    }
+    Ok(members)
+}
+
+/// The parts of a `host:port` that others can connect to; the host as it is written in a URL.
+fn host_port(flag: &'static str, text: &str) -> Result<(String, u16), ConfigError> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| {
+        let host = Host::parse(host).ok()?;
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        Some((host.to_string(), port))
+    });
+    parts.ok_or_else(|| invalid(flag, format!("\"{text}\" is not of the form HOST:PORT")))
+}
+
+/// An address of this machine, which may be written as a name. Port 0 lets the system choose.
+fn listen_addr(flag: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let resolved = text.to_socket_addrs().map(|mut addrs| addrs.next());
+    resolved
+        .ok()
+        .flatten()
+        .ok_or_else(|| invalid(flag, format!("\"{text}\" is not an address of the form HOST:PORT")))
+}
+
+/// Where others on this machine reach what listens on `addr`.
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    if addr.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], addr.port())) } else { addr }
+}
+
+fn api_url(text: &str) -> Result<String, ConfigError> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+    });
+    match url {
+        Some(url) => Ok(url.as_str().trim_end_matches('/').to_owned()),
+        None => Err(invalid("advertise-api-url", format!("\"{text}\" is not an http or https URL"))),
+    }
+}
+
+fn missing(flag: &str) -> ConfigError {
+    ConfigError::new(format!("--{flag} is required"))
+}
+
+fn invalid(flag: &str, message: impl fmt::Display) -> ConfigError {
+    ConfigError::new(format!("--{flag} {message}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Flags over the environment over a file.
+//!
+//! The lower layers are turned into flags and put in front of those that were given: of a flag
+//! that stands twice the last counts. So a value is read in the same way wherever it comes from.
+
+use super::ConfigError;
+use crate::cli::{Cli, Command};
+use clap::error::{ContextKind, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+/// Names the file itself, and so has no place in it.
+const CONFIG: &str = "config";
+
+pub(super) enum Merged {
+    Show(String),
+    Run(Box<Cli>),
+}
+
+/// `args` with what `env` and the file add.
+pub(super) fn merge(
+    args: Vec<OsString>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Merged, ConfigError> {
+    // First by itself, so that what is wrong with the flags is said as such, and for the command's name.
+    let given = match read(&args) {
+        Ok(cli) => cli,
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return Ok(Merged::Show(error.to_string())),
+            _ => return Err(ConfigError::new(one_line(&error))),
+        },
+    };
+    let (name, config) = match &given.command {
+        Command::Dev(args) => ("dev", args.config.clone()),
+        Command::Server(args) => ("server", args.config.clone()),
+    };
+    let flags = flags_of(name);
+
+    let mut from_env = Vec::new();
+    for flag in &flags {
+        let variable = format!("JUSTRUN_{}", flag.to_ascii_uppercase().replace('-', "_"));
+        // Compose files set a variable to nothing where they mean not to set it.
+        if let Some(value) = env(&variable).filter(|value| !value.is_empty()) {
+            from_env.push(as_flag(name, flag, &value, &variable)?);
+        }
+    }
+    let config = match config {
+        Some(path) => Some(path),
+        None => env("JUSTRUN_CONFIG").filter(|path| !path.is_empty()).map(Into::into),
+    };
+    let from_file = match config {
+        Some(path) => file(name, &flags, &path)?,
+        None => Vec::new(),
+    };
+
+    // The program, the command, then the flags from the lowest layer up.
+    let (head, given) = args.split_at(2);
+    let all: Vec<OsString> = [head, &from_file, &from_env, given].concat();
+    read(&all).map(|cli| Merged::Run(Box::new(cli))).map_err(|error| ConfigError::new(one_line(&error)))
+}
+
+/// What the file at `path` sets, as flags of the command `name`.
+fn file(name: &str, flags: &[String], path: &Path) -> Result<Vec<OsString>, ConfigError> {
+    let shown = path.display();
+    let text = fs::read_to_string(path)
+        .map_err(|error| ConfigError::new(format!("cannot read {shown}: {error}")))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        ConfigError::new(format!("{shown}, line {line}: {}", error.message().replace('\n', ", ")))
+    })?;
+    let mut values = BTreeMap::new();
+    for (key, value) in &table {
+        let flag = key.replace('_', "-");
+        if flag == CONFIG || !flags.contains(&flag) {
+            return Err(ConfigError::new(format!("{shown}: unknown key \"{key}\"")));
+        }
+        let value = match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Boolean(yes) => yes.to_string(),
+            toml::Value::Float(_)
+            | toml::Value::Datetime(_)
+            | toml::Value::Array(_)
+            | toml::Value::Table(_) => {
+                let message = format!("{shown}: \"{key}\" must be a text, a whole number, true or false");
+                return Err(ConfigError::new(message));
+            }
+        };
+        let argument = as_flag(name, &flag, &value, &format!("{shown}: \"{key}\""))?;
+        if values.insert(flag, argument).is_some() {
+            return Err(ConfigError::new(format!("{shown}: \"{key}\" is set twice")));
+        }
+    }
+    Ok(values.into_values().collect())
+}
+
+/// The names of the command's flags.
+fn flags_of(name: &str) -> Vec<String> {
+    let command = Cli::command();
+    let arguments = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+    arguments
+        .filter_map(|argument| argument.get_long())
+        .filter(|flag| *flag != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A flag that sets `value`, which comes from `source`.
+fn as_flag(name: &str, flag: &str, value: &str, source: &str) -> Result<OsString, ConfigError> {
+    let argument = OsString::from(format!("--{flag}={value}"));
+    match read(&["justrun".into(), name.into(), argument.clone()]) {
+        Ok(_) => Ok(argument),
+        Err(error) => Err(ConfigError::new(format!("{source}: {}", one_line(&error)))),
+    }
+}
+
+fn read(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut matches = Cli::command().term_width(100).try_get_matches_from(args)?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+/// What is wrong, without the usage that follows it.
+fn one_line(error: &clap::Error) -> String {
+    if matches!(
+        error.kind(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    ) {
+        return "no command given, try justrun --help".to_owned();
+    }
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let suggestion =
+        [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
+            .into_iter()
+            .find_map(|kind| error.get(kind));
+    match suggestion {
+        Some(suggestion) => format!("{first}; did you mean {suggestion}?"),
+        None => first.to_owned(),
+    }
+}

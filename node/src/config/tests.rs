@@ -1,0 +1,267 @@
+use super::*;
+use std::path::Path;
+use tempfile::TempDir;
+
+const REQUIRED: &str = "server --node-id 1 --data-dir /data --cluster-secret s3cret";
+
+/// Parses the words of `line` in an environment of `NAME=value` pairs.
+fn run(line: &str, env: &[&str]) -> Result<Invocation, ConfigError> {
+    let args = std::iter::once("justrun").chain(line.split_whitespace()).map(OsString::from);
+    let env: BTreeMap<&str, &str> = env.iter().map(|pair| pair.split_once('=').unwrap()).collect();
+    parse(args, |name| env.get(name).map(|value| (*value).to_owned()))
+}
+
+fn server(line: &str, env: &[&str]) -> ServerSettings {
+    match run(line, env) {
+        Ok(Invocation::Server(settings)) => *settings,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn dev(line: &str, env: &[&str]) -> DevSettings {
+    match run(line, env) {
+        Ok(Invocation::Dev(settings)) => settings,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refused(line: &str, env: &[&str]) -> String {
+    let message = run(line, env).expect_err(line).to_string();
+    assert!(!message.contains('\n'), "more than one line: {message}");
+    message
+}
+
+fn check_refused(line: &str, expected: &str) {
+    assert_eq!(refused(line, &[]), expected, "{line}");
+}
+
+/// A file with `text`, and the flags that name it.
+fn file(dir: &TempDir, text: &str) -> String {
+    let path = dir.path().join("justrun.toml");
+    fs::write(&path, text).unwrap();
+    format!("--config {}", path.display())
+}
+
+#[test]
+fn the_defaults_are_those_of_the_manual() {
+    let expected = ServerSettings {
+        node_id: NodeId(1),
+        data_dir: "/data".into(),
+        api_addr: "0.0.0.0:8080".parse().unwrap(),
+        rpc_addr: "0.0.0.0:9080".parse().unwrap(),
+        advertise_api_url: "http://127.0.0.1:8080".to_owned(),
+        advertise_rpc_addr: "127.0.0.1:9080".to_owned(),
+        cluster: BTreeMap::new(),
+        cluster_secret: Secret::from("s3cret".to_owned()),
+        environment: Environment::Production,
+        egress: EgressPolicy::default(),
+        bootstrap_api_key: None,
+        claim_ahead: Duration::from_secs(2),
+        exit_with_stdin: false,
+        log_format: LogFormat::Text,
+    };
+    assert_eq!(server(REQUIRED, &[]), expected);
+    let expected = DevSettings {
+        nodes: 3,
+        data_dir: ".justrun".into(),
+        api_port: 8080,
+        rpc_port: 9080,
+        log_format: LogFormat::Text,
+    };
+    assert_eq!(dev("dev", &[]), expected);
+}
+
+#[test]
+fn every_flag_is_read() {
+    let key = "jrun_sk_0123456789abcdefghijklmnopqrstuv";
+    let settings = server(
+        &format!(
+            "server --node-id=2 --data-dir d --api-addr 127.0.0.1:1 --rpc-addr [::1]:2 \
+             --advertise-api-url https://cron.example.com/ --advertise-rpc-addr node2:9 \
+             --cluster 1=node1:9080,2=[::1]:9080 --cluster-secret s --environment development \
+             --allow-http-targets=false --bootstrap-api-key {key} --claim-ahead-ms 1500 --exit-with-stdin --log-format json"
+        ),
+        &[],
+    );
+    assert_eq!(settings.node_id, NodeId(2));
+    assert_eq!(settings.api_addr, "127.0.0.1:1".parse().unwrap());
+    assert_eq!(settings.rpc_addr, "[::1]:2".parse().unwrap());
+    assert_eq!(settings.advertise_api_url, "https://cron.example.com");
+    assert_eq!(settings.advertise_rpc_addr, "node2:9");
+    let members = [(NodeId(1), "node1:9080".to_owned()), (NodeId(2), "[::1]:9080".to_owned())];
+    assert_eq!(settings.cluster, members.into());
+    assert_eq!(settings.environment, Environment::Development);
+    assert!(!settings.egress.allow_http && settings.egress.allow_private);
+    assert_eq!(settings.bootstrap_api_key.as_ref().map(Secret::expose), Some(key));
+    assert_eq!(settings.claim_ahead, Duration::from_millis(1_500));
+    assert_eq!((settings.log_format, settings.exit_with_stdin), (LogFormat::Json, true));
+    let settings = dev("dev --nodes 5 --data-dir d --api-port 1000 --rpc-port 1005 --log-format json", &[]);
+    assert_eq!((settings.nodes, settings.api_port, settings.rpc_port), (5, 1000, 1005));
+    assert_eq!((settings.data_dir.as_path(), settings.log_format), (Path::new("d"), LogFormat::Json));
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_that_the_file() {
+    let dir = TempDir::new().unwrap();
+    let config =
+        file(&dir, "claim-ahead-ms = 300\nallow_http_targets = true\nlog-format = 'json'\nnode-id = 7");
+    let line = format!("{REQUIRED} {config}");
+    let settings = server(&line, &[]);
+    assert_eq!((settings.node_id, settings.claim_ahead), (NodeId(1), Duration::from_millis(300)));
+    assert!(settings.egress.allow_http && settings.log_format == LogFormat::Json);
+    let env = ["JUSTRUN_CLAIM_AHEAD_MS=400", "JUSTRUN_ALLOW_HTTP_TARGETS=false", "JUSTRUN_LOG_FORMAT="];
+    let settings = server(&line, &env);
+    assert_eq!(settings.claim_ahead, Duration::from_millis(400));
+    assert!(!settings.egress.allow_http && settings.log_format == LogFormat::Json);
+    let settings = server(&format!("{line} --claim-ahead-ms 500 --allow-http-targets"), &env);
+    assert_eq!(settings.claim_ahead, Duration::from_millis(500));
+    assert!(settings.egress.allow_http);
+}
+
+#[test]
+fn everything_can_come_from_the_environment_or_the_file() {
+    let env = ["JUSTRUN_NODE_ID=3", "JUSTRUN_DATA_DIR=/data", "JUSTRUN_CLUSTER_SECRET=a b"];
+    assert_eq!(server("server", &env).cluster_secret.expose(), "a b");
+    let dir = TempDir::new().unwrap();
+    let config = file(&dir, "node_id = 3\ndata-dir = '/data'\ncluster-secret = '-x'\ncluster = '3=h:1'");
+    assert_eq!(server(&format!("server {config}"), &[]).cluster_secret.expose(), "-x");
+    let path = config.trim_start_matches("--config ");
+    assert_eq!(server("server", &[&format!("JUSTRUN_CONFIG={path}")]).advertise_rpc_addr, "h:1");
+    let config = file(&dir, "nodes = 5");
+    assert_eq!(dev(&format!("dev {config}"), &["JUSTRUN_API_PORT=1"]).nodes, 5);
+}
+
+#[test]
+fn what_is_advertised_follows_from_the_addresses() {
+    let advertised = |flags: &str| {
+        let settings = server(&format!("{REQUIRED} {flags}"), &[]);
+        (settings.advertise_rpc_addr, settings.advertise_api_url)
+    };
+    let pair = |rpc: &str, api: &str| (rpc.to_owned(), api.to_owned());
+    assert_eq!(advertised("--cluster 1=node1:9000"), pair("node1:9000", "http://node1:8080"));
+    assert_eq!(advertised("--rpc-addr 10.0.0.1:9000"), pair("10.0.0.1:9000", "http://10.0.0.1:8080"));
+    assert_eq!(
+        advertised("--api-addr 10.0.0.1:80 --advertise-rpc-addr h:1"),
+        pair("h:1", "http://10.0.0.1:80")
+    );
+    assert_eq!(advertised("--cluster 1=[fd00::1]:9"), pair("[fd00::1]:9", "http://[fd00::1]:8080"));
+}
+
+#[test]
+fn the_secret_may_come_from_a_file_and_is_never_shown() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("secret");
+    fs::write(&path, "hush-hush\n").unwrap();
+    let line = format!("server --node-id 1 --data-dir /data --cluster-secret-file {}", path.display());
+    let settings = server(&line, &["JUSTRUN_BOOTSTRAP_API_KEY=jrun_sk_0123456789abcdefghijklmnopqrstuv"]);
+    assert_eq!(settings.cluster_secret.expose(), "hush-hush");
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("hush") && !shown.contains("0123456789"), "{shown}");
+    assert_eq!(
+        refused(&line, &["JUSTRUN_CLUSTER_SECRET=x"]),
+        "give --cluster-secret or --cluster-secret-file, not both"
+    );
+    fs::write(&path, " \n").unwrap();
+    assert_eq!(refused(&line, &[]), "--cluster-secret-file must not be empty");
+    fs::remove_file(&path).unwrap();
+    assert!(refused(&line, &[]).starts_with("--cluster-secret-file cannot read "));
+    let message = refused(REQUIRED, &["JUSTRUN_BOOTSTRAP_API_KEY=jrun_sk_hush"]);
+    assert_eq!(message, "--bootstrap-api-key must be jrun_sk_ and 32 letters or digits");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    check_refused("", "no command given, try justrun --help");
+    check_refused("server", "--node-id is required");
+    check_refused("server --node-id 1", "--data-dir is required");
+    check_refused("server --node-id 1 --data-dir d", "--cluster-secret or --cluster-secret-file is required");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    check_refused("serve", "unrecognized subcommand 'serve'; did you mean server?");
+    check_refused("server --data-dri d", "unexpected argument '--data-dri' found; did you mean --data-dir?");
+    check_refused(
+        "server --node-id one",
+        "invalid value 'one' for '--node-id <N>': invalid digit found in string",
+    );
+    for (flags, expected) in [
+        ("--node-id 0", "--node-id must be 1 or more"),
+        ("--cluster-secret=", "--cluster-secret must not be empty"),
+        ("--cluster-secret=é", "--cluster-secret must be one line of printable ASCII characters"),
+        ("--cluster 1=a:1,1=b:1", "--cluster names node 1 twice"),
+        ("--cluster 1=a:1,2=a:1", "--cluster names a:1 twice"),
+        ("--cluster 2=a:1,3=b:1", "--cluster does not name node 1, which --node-id says this is"),
+        ("--cluster 1=a", "--cluster \"a\" is not of the form HOST:PORT"),
+        ("--cluster 1=a:0", "--cluster \"a:0\" is not of the form HOST:PORT"),
+        ("--cluster 1=:1", "--cluster \":1\" is not of the form HOST:PORT"),
+        ("--cluster 1=http://a:1", "--cluster \"http://a:1\" is not of the form HOST:PORT"),
+        ("--cluster 0=a:1", "--cluster \"0=a:1\" is not of the form 1=HOST:PORT"),
+        ("--cluster a:1", "--cluster \"a:1\" is not of the form 1=HOST:PORT"),
+        ("--cluster 1=a:1,", "--cluster \"\" is not of the form 1=HOST:PORT"),
+        ("--claim-ahead-ms 2500", "--claim-ahead-ms must be below the node timeout of 2500 ms"),
+        ("--claim-ahead-ms 250", "--claim-ahead-ms must be above the 250 ms between two signs of life"),
+        ("--api-addr nowhere", "--api-addr \"nowhere\" is not an address of the form HOST:PORT"),
+        ("--rpc-addr 0.0.0.0:8080", "--rpc-addr must not be the same as --api-addr"),
+        ("--advertise-rpc-addr 9080", "--advertise-rpc-addr \"9080\" is not of the form HOST:PORT"),
+        ("--advertise-api-url node1:80", "--advertise-api-url \"node1:80\" is not an http or https URL"),
+    ] {
+        check_refused(&format!("{REQUIRED} {flags}"), expected);
+    }
+    check_refused("dev --nodes 2", "--nodes must be 1, 3 or 5");
+    check_refused("dev --api-port 65534", "--api-port must leave a port from 1 to 65535 for every node");
+    check_refused("dev --rpc-port 0", "--rpc-port must leave a port from 1 to 65535 for every node");
+    check_refused(
+        "dev --api-port 9079 --rpc-port 9081",
+        "--rpc-port must not give a node a port that --api-port gives as well",
+    );
+}
+
+#[test]
+fn what_is_wrong_in_the_environment_or_the_file_is_said_to_be_there() {
+    let message = refused(REQUIRED, &["JUSTRUN_CLAIM_AHEAD_MS=soon"]);
+    assert!(
+        message.starts_with("JUSTRUN_CLAIM_AHEAD_MS: invalid value 'soon' for '--claim-ahead-ms <MS>'"),
+        "{message}"
+    );
+    let message = refused(REQUIRED, &["JUSTRUN_ENVIRONMENT=prod"]);
+    assert!(message.starts_with("JUSTRUN_ENVIRONMENT: invalid value 'prod'"), "{message}");
+    assert!(message.ends_with("did you mean production?"), "{message}");
+
+    let dir = TempDir::new().unwrap();
+    for (text, expected) in [
+        ("nodeid = 1", "unknown key \"nodeid\""),
+        ("config = 'x'", "unknown key \"config\""),
+        ("nodes = 3", "unknown key \"nodes\""),
+        ("node-id = 1\nnode_id = 1", "\"node_id\" is set twice"),
+        ("node-id = 1.5", "\"node-id\" must be a text, a whole number, true or false"),
+        ("[server]\nnode-id = 1", "unknown key \"server\""),
+    ] {
+        let config = file(&dir, text);
+        let path = config.trim_start_matches("--config ");
+        assert_eq!(refused(&format!("{REQUIRED} {config}"), &[]), format!("{path}: {expected}"));
+    }
+    let config = file(&dir, "node-id = 1\nlog-format = 'loud'");
+    let message = refused(&format!("{REQUIRED} {config}"), &[]);
+    assert!(message.contains("justrun.toml: \"log-format\": invalid value 'loud'"), "{message}");
+    let config = file(&dir, "node-id = 1\ndata-dir");
+    assert!(refused(&format!("{REQUIRED} {config}"), &[]).contains("justrun.toml, line 2: "));
+    assert!(
+        refused(&format!("{REQUIRED} --config /nonexistent"), &[]).starts_with("cannot read /nonexistent: ")
+    );
+}
+
+#[test]
+fn the_help_names_every_flag_and_how_else_to_set_it() {
+    let shown = |line| match run(line, &[]) {
+        Ok(Invocation::Show(text)) => text,
+        other => panic!("{line}: {other:?}"),
+    };
+    let help = shown("server --help");
+    for text in ["--node-id <N>", "--cluster-secret-file", "--claim-ahead-ms", "JUSTRUN_<FLAG>", "TOML"] {
+        assert!(help.contains(text), "{text} is not in:\n{help}");
+    }
+    assert!(shown("dev -h").contains("--api-port"));
+    assert!(shown("--help").contains("server"));
+    assert_eq!(shown("--version"), format!("justrun {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,206 @@
+//! What only the leader does: counts nodes as dead, deals the shards, sweeps what was deleted.
+//!
+//! A reconciler: every round reads what is from the state, compares it with what should be, and
+//! proposes the difference. Two leaders that both think they lead do no harm; every proposal names what
+//! it was computed from.
+
+use crate::clock::Sleeper;
+use domain::id::NodeId;
+use domain::limits;
+use domain::node::Node;
+use domain::shard::ShardMap;
+use raft::command::{Applied, Command, ExpireNode, SetShardMap, Sweep};
+use raft::{Cluster, ProposeError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::Read;
+use storage::schema::{DeletedJobs, Nodes, ShardMaps};
+use tokio_util::sync::CancellationToken;
+
+/// Nodes in a cluster at most, by far.
+const NODES_MAX: usize = 64;
+/// Deleted jobs that one round sweeps.
+const SWEEPS_A_ROUND: usize = 4;
+
+/// Deals shards and buries the dead while this node leads.
+pub(crate) struct Coordinator {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: NodeId,
+    pub(crate) sleeper: Arc<dyn Sleeper>,
+    /// How long a silent node counts as alive.
+    pub(crate) node_timeout: Duration,
+    /// Pause between rounds.
+    pub(crate) interval: Duration,
+}
+
+impl Coordinator {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.sleeper.sleep(self.interval) => {}
+            }
+            if !self.cluster.status().is_leader() {
+                continue;
+            }
+            match self.round().await {
+                Ok(()) | Err(RoundError::Propose(ProposeError::Stopping)) => {}
+                Err(error) => tracing::debug!(%error, "coordinator round cut short"),
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<(), RoundError> {
+        // Decisions are made on a state that holds everything committed; a leader that has just been
+        // elected may still be applying.
+        self.cluster.read_barrier().await?;
+        let (nodes, map, deleted) = {
+            let view = self.cluster.state().view();
+            let nodes: Vec<Node> =
+                view.prefix::<Nodes>(&[], None, NODES_MAX)?.into_iter().map(|(_, node)| node).collect();
+            let map = view.get::<ShardMaps>(&())?.unwrap_or_default();
+            let deleted = view.keys_prefix::<DeletedJobs>(&[], None, SWEEPS_A_ROUND)?;
+            (nodes, map, deleted)
+        };
+
+        let decision = decide(&nodes, &map, &self.cluster.contact().heard(), self.node, self.node_timeout);
+        let mut commands: Vec<Command> = decision
+            .dead
+            .into_iter()
+            .map(|dead| {
+                tracing::warn!(node = %dead.node, "node not heard of; its executions go to others");
+                Command::ExpireNode(dead)
+            })
+            .collect();
+        if let Some(map) = decision.map {
+            tracing::info!(version = map.expected_version + 1, "dealing the shards anew");
+            commands.push(Command::SetShardMap(map));
+        }
+        commands.extend(deleted.into_iter().map(|job| Command::Sweep(Sweep { job })));
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let replies = self.cluster.propose_all(commands, self.node_timeout).await?;
+        for reply in replies {
+            match reply {
+                Ok(Applied::Swept(records)) => tracing::debug!(records, "swept history of a deleted job"),
+                Ok(Applied::Done | Applied::Registered(_) | Applied::Claimed(_)) => {}
+                Err(rejection) => tracing::debug!(%rejection, "coordinator overtaken"),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error(transparent)]
+    Read(#[from] raft::ReadError),
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+}
+
+/// What a round wants changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Decision {
+    dead: Vec<ExpireNode>,
+    map: Option<SetShardMap>,
+}
+
+/// Compares what is with what should be.
+///
+/// `silent` says how long ago each node was heard of, counted from when this node began to lead. A node
+/// that is missing there has not been heard of at all and is judged by the next rounds.
+fn decide(
+    nodes: &[Node],
+    map: &ShardMap,
+    silent: &BTreeMap<NodeId, Duration>,
+    leader: NodeId,
+    node_timeout: Duration,
+) -> Decision {
+    let is_silent = |node: &Node| {
+        node.id != leader && silent.get(&node.id).is_some_and(|silence| *silence >= node_timeout)
+    };
+    let (dead, present): (Vec<&Node>, Vec<&Node>) =
+        nodes.iter().filter(|node| node.expired_at.is_none()).partition(|node| is_silent(node));
+    let live: BTreeSet<NodeId> = present.iter().filter(|node| !node.draining).map(|node| node.id).collect();
+    let owners = map.assign(&live, leader).filter(|owners| *owners != map.owners);
+    Decision {
+        dead: dead.iter().map(|node| ExpireNode { node: node.id, incarnation: node.incarnation }).collect(),
+        map: owners.map(|owners| SetShardMap { expected_version: map.version, owners }),
+    }
+}
+
+/// The default pause between rounds: a fraction of the node timeout.
+pub(crate) const INTERVAL: Duration = limits::PING_INTERVAL;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::node::{Incarnation, SessionId};
+    use domain::time::Timestamp;
+
+    fn node(id: u64) -> Node {
+        Node {
+            id: NodeId(id),
+            session: SessionId(id),
+            incarnation: Incarnation(id * 10),
+            api_url: String::new(),
+            rpc_addr: String::new(),
+            version: String::new(),
+            registered_at: Timestamp::EPOCH,
+            draining: false,
+            expired_at: None,
+        }
+    }
+
+    fn check(nodes: &[Node], silent_ms: &[(u64, u64)], dead: &[u64], owners: &[u64]) {
+        let silent = silent_ms.iter().map(|(id, ms)| (NodeId(*id), Duration::from_millis(*ms))).collect();
+        let decision = decide(nodes, &ShardMap::default(), &silent, NodeId(1), limits::NODE_TIMEOUT);
+        let expected: Vec<_> = dead
+            .iter()
+            .map(|id| ExpireNode { node: NodeId(*id), incarnation: Incarnation(id * 10) })
+            .collect();
+        assert_eq!(decision.dead, expected);
+        let map = decision.map.expect("the empty map is never right");
+        let dealt: BTreeSet<u64> = map.owners.iter().map(|owner| owner.0).collect();
+        assert_eq!(dealt, owners.iter().copied().collect());
+    }
+
+    #[test]
+    fn silence_beyond_the_timeout_is_death() {
+        check(&[node(1), node(2), node(3)], &[(2, 100), (3, 2_499)], &[], &[2, 3]);
+        check(&[node(1), node(2), node(3)], &[(2, 100), (3, 2_500)], &[3], &[1, 2]);
+    }
+
+    #[test]
+    fn the_leader_never_buries_itself() {
+        check(&[node(1)], &[(1, 60_000)], &[], &[1]);
+    }
+
+    #[test]
+    fn the_dead_are_buried_once_and_get_nothing() {
+        let buried = Node { expired_at: Some(Timestamp::EPOCH), ..node(3) };
+        check(&[node(1), node(2), buried], &[(2, 0), (3, 60_000)], &[], &[1, 2]);
+    }
+
+    #[test]
+    fn a_draining_node_lives_but_gets_nothing() {
+        let draining = Node { draining: true, ..node(3) };
+        check(&[node(1), node(2), draining], &[(2, 0), (3, 0)], &[], &[1, 2]);
+    }
+
+    #[test]
+    fn what_is_right_already_is_left_alone() {
+        let nodes = [node(1), node(2), node(3)];
+        let owners = ShardMap::default()
+            .assign(&nodes.iter().map(|node| node.id).collect(), NodeId(1))
+            .expect("somebody lives");
+        let map = ShardMap { version: 4, owners };
+        let decision = decide(&nodes, &map, &BTreeMap::new(), NodeId(1), limits::NODE_TIMEOUT);
+        assert_eq!(decision, Decision::default());
+    }
+}

@@ -1,0 +1,214 @@
+//! The loop: an order for each claimed execution whose instant has come, an outcome for each attempt.
+
+use super::http::{AttemptReport, AttemptRequest, HttpClient};
+use crate::clock::Sleeper;
+use crate::recorder::RecorderHandle;
+use crate::scheduler::Holding;
+use domain::execution::{AttemptResult, Execution, Outcome, Trigger};
+use domain::id::NodeId;
+use domain::job::Job;
+use domain::node::Incarnation;
+use domain::retry;
+use domain::time::{Clock, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// Orders that wait to be taken up. Taking one up starts a task, so hardly any ever wait.
+const WAITING_MAX: usize = 65_536;
+/// How often an order that was held back looks whether the leader is heard again.
+const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// An execution that this process has claimed and is to send now.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) execution: Execution,
+    pub(crate) job: Job,
+    pub(crate) incarnation: Incarnation,
+}
+
+/// Takes orders.
+#[derive(Clone, Debug)]
+pub(crate) struct ExecutorHandle {
+    orders: mpsc::Sender<Order>,
+}
+
+impl ExecutorHandle {
+    /// Starts an attempt as soon as the bounds on requests in flight allow, in the order of the calls.
+    pub(crate) async fn start(&self, order: Order) {
+        // The executor outlives the scheduler; it is gone only when the process ends.
+        if self.orders.send(order).await.is_err() {
+            tracing::error!("an order came after the executor had ended");
+        }
+    }
+}
+
+/// Whether this node may send anything: it has heard from a leader lately. Behind a closure so that
+/// the executor knows nothing of consensus.
+pub(crate) type MayStart = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Sends what it is told to and reports what came of it.
+pub(crate) struct Executor {
+    node: NodeId,
+    client: Arc<HttpClient>,
+    sleeper: Arc<dyn Sleeper>,
+    may_start: MayStart,
+    incarnation: watch::Receiver<Option<Incarnation>>,
+    recorder: RecorderHandle,
+    holding: Holding,
+    orders: mpsc::Receiver<Order>,
+}
+
+impl Executor {
+    pub(crate) fn new(
+        node: NodeId,
+        client: HttpClient,
+        sleeper: Arc<dyn Sleeper>,
+        may_start: MayStart,
+        incarnation: watch::Receiver<Option<Incarnation>>,
+        recorder: RecorderHandle,
+        holding: Holding,
+    ) -> (Self, ExecutorHandle) {
+        let (sender, orders) = mpsc::channel(WAITING_MAX);
+        let client = Arc::new(client);
+        let executor = Self { node, client, sleeper, may_start, incarnation, recorder, holding, orders };
+        (executor, ExecutorHandle { orders: sender })
+    }
+
+    /// Runs until `stop`, and then until every attempt that was taken up is over.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut attempts = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(order) = self.orders.recv() => {
+                    attempts.spawn(self.attempt(order));
+                }
+                Some(ended) = attempts.join_next() => {
+                    pass_on_panic(ended);
+                }
+                () = stop.cancelled() => break,
+            }
+        }
+        self.orders.close();
+        while let Some(order) = self.orders.recv().await {
+            attempts.spawn(self.attempt(order));
+        }
+        while let Some(ended) = attempts.join_next().await {
+            pass_on_panic(ended);
+        }
+    }
+
+    fn attempt(&self, order: Order) -> impl Future<Output = ()> + Send + 'static {
+        let node = self.node;
+        let client = Arc::clone(&self.client);
+        let sleeper = Arc::clone(&self.sleeper);
+        let may_start = Arc::clone(&self.may_start);
+        let incarnation = self.incarnation.clone();
+        let recorder = self.recorder.clone();
+        let holding = self.holding.clone();
+        async move {
+            let Order { execution, job, incarnation: claimed_under } = order;
+            let request = AttemptRequest {
+                request: &job.request,
+                job: job.id,
+                job_name: &job.name,
+                execution: execution.id,
+                attempt: execution.attempt,
+                scheduled_at: execution.scheduled_at,
+                node,
+                store_response_body: job.store_response_body,
+            };
+            let in_flight = InFlight::default();
+            let report = loop {
+                // Out of touch with the leader, the execution may already be another node's.
+                let start = |at: Timestamp| {
+                    let may = may_start();
+                    if may {
+                        in_flight.begin();
+                        observe_lateness(&execution, at);
+                    }
+                    may
+                };
+                let clock: &dyn Clock = sleeper.as_ref();
+                if let Some(report) = client.send(request, clock, start).await {
+                    break report;
+                }
+                sleeper.sleep(CONTACT_INTERVAL).await;
+                if *incarnation.borrow() != Some(claimed_under) {
+                    tracing::warn!(execution = %execution.id, "given up unsent: the claim is no longer ours");
+                    holding.end(execution.id, execution.attempt);
+                    return;
+                }
+            };
+            drop(in_flight);
+            recorder.record(outcome(&execution, &job, node, claimed_under, report)).await;
+        }
+    }
+}
+
+/// A panic in an attempt is a panic of the executor, which ends the node.
+fn pass_on_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        std::panic::resume_unwind(error.into_panic());
+    }
+}
+
+/// Counts a request as in flight from its start until this is dropped.
+#[derive(Default)]
+struct InFlight(AtomicBool);
+
+impl InFlight {
+    fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+        metrics::gauge!("justrun_executions_in_flight").increment(1.0);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if *self.0.get_mut() {
+            metrics::gauge!("justrun_executions_in_flight").decrement(1.0);
+        }
+    }
+}
+
+fn observe_lateness(execution: &Execution, at: Timestamp) {
+    if execution.trigger == Trigger::Schedule && execution.attempt == 1 {
+        let lateness = at.since(execution.scheduled_at);
+        metrics::histogram!("justrun_firing_lateness_seconds").record(lateness.as_secs_f64());
+    }
+}
+
+/// What to record of an attempt, with the instant of the retry if there is to be one.
+fn outcome(
+    execution: &Execution,
+    job: &Job,
+    node: NodeId,
+    incarnation: Incarnation,
+    report: AttemptReport,
+) -> Outcome {
+    let AttemptReport { attempt, body } = report;
+    let retry_at = attempt
+        .failure
+        .as_ref()
+        .and_then(|_| retry::delay(job.retry, execution.retries + 1))
+        .map(|wait| attempt.finished_at.plus(wait));
+    if retry_at.is_none() {
+        let status = if attempt.failure.is_some() { "failed" } else { "success" };
+        metrics::counter!("justrun_executions_total", "status" => status, "trigger" => execution.trigger.as_str())
+            .increment(1);
+    }
+    Outcome {
+        execution: execution.id,
+        attempt: execution.attempt,
+        node,
+        incarnation,
+        result: AttemptResult::Sent { attempt, body, retry_at },
+    }
+}

@@ -1,0 +1,133 @@
+//! The `justrun` binary: arguments, sockets, signals, exit code.
+
+use domain::limits::PING_INTERVAL;
+use node::bootstrap::{Listeners, Outside, run};
+use node::clock::SystemClock;
+use node::config::{self, DevSettings, Invocation, ServerSettings};
+use node::{dev, telemetry};
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The start was stopped by the settings or by a port in use.
+const EXIT_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    let invocation = match config::parse(std::env::args_os(), |key| std::env::var(key).ok()) {
+        Ok(invocation) => invocation,
+        Err(error) => return refuse(&error),
+    };
+    match invocation {
+        Invocation::Show(text) => {
+            // Nobody is left to be told when standard output is closed.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Invocation::Dev(settings) => start_dev(settings),
+        Invocation::Server(settings) => start_server(*settings),
+    }
+}
+
+fn start_dev(settings: DevSettings) -> ExitCode {
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    match runtime.block_on(async { dev::run(settings, stop_on_signal()?).await }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&*error),
+    }
+}
+
+fn start_server(settings: ServerSettings) -> ExitCode {
+    let filter = std::env::var("RUST_LOG").ok();
+    if let Err(error) = telemetry::init_logging(settings.log_format, filter.as_deref()) {
+        return refuse(&error);
+    }
+    let (api, rpc) = match (bind("api-addr", settings.api_addr), bind("rpc-addr", settings.rpc_addr)) {
+        (Ok(api), Ok(rpc)) => (api, rpc),
+        (Err(error), _) | (_, Err(error)) => return refuse(&*error),
+    };
+    let (metrics, runtime) = match (telemetry::Metrics::install(), Runtime::new()) {
+        (Ok(metrics), Ok(runtime)) => (metrics, runtime),
+        (Err(error), _) => return fail(&error),
+        (_, Err(error)) => return fail(&error),
+    };
+    let rendered = metrics.clone();
+    let outside = Outside {
+        sleeper: Arc::new(SystemClock::new()),
+        metrics: Arc::new(move || rendered.render()),
+        upkeep: Arc::new(move || metrics.upkeep()),
+        ping_interval: PING_INTERVAL,
+    };
+    let exit_with_stdin = settings.exit_with_stdin;
+    let ended = runtime.block_on(async {
+        let stop = stop_on_signal()?;
+        if exit_with_stdin {
+            stop_on_closed_stdin(stop.clone());
+        }
+        Ok::<_, Box<dyn Error>>(run(settings, Listeners { api, rpc }, outside, stop).await?)
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&*error),
+    }
+}
+
+fn bind(flag: &str, addr: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
+    TcpListener::bind(addr).map_err(|error| format!("--{flag} {addr} cannot be used: {error}").into())
+}
+
+/// A token that the first SIGTERM or SIGINT cancels; the second ends the process at once.
+fn stop_on_signal() -> Result<CancellationToken, std::io::Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let first = stop.clone();
+    #[expect(clippy::disallowed_methods, reason = "outlives every supervised task")]
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first.is_cancelled() {
+                std::process::exit(1);
+            }
+            first.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// Ends this process when its parent, which holds the other end of standard input, is gone.
+fn stop_on_closed_stdin(stop: CancellationToken) {
+    // A thread of its own, because reading standard input cannot be given up: it goes with the process.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().by_ref(), &mut std::io::sink());
+        stop.cancel();
+    });
+}
+
+fn refuse(error: &dyn Error) -> ExitCode {
+    say(error);
+    ExitCode::from(EXIT_SETTINGS)
+}
+
+fn fail(error: &dyn Error) -> ExitCode {
+    say(error);
+    ExitCode::FAILURE
+}
+
+/// One line on standard error, with the causes.
+fn say(error: &dyn Error) {
+    let causes = std::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string);
+    let line = causes.collect::<Vec<_>>().join(": ");
+    // Nobody is left to be told when standard error is closed.
+    let _ = writeln!(std::io::stderr(), "justrun: {line}");
+}

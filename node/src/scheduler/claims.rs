@@ -1,0 +1,152 @@
+//! From "this is due" to the claim that takes it. Pure.
+
+use super::plans::Plan;
+use domain::execution::{Execution, ExecutionState, MissedFirings};
+use domain::id::JobId;
+use domain::job::{JobState, MisfirePolicy};
+use domain::limits;
+use domain::time::Timestamp;
+use raft::command::ClaimTarget;
+
+/// The claim for the next instant of a job, or `None` when it has none.
+///
+/// An instant that is late by less than [`limits::MISFIRE_AFTER`] fires late: elections and restarts
+/// cost lateness, never a firing. One that is later was missed with all that followed it up to `now`,
+/// and the job's misfire policy decides.
+pub(crate) fn firing(job: JobId, state: &JobState, plan: &Plan, now: Timestamp) -> Option<ClaimTarget> {
+    let cursor = state.next_run_at?;
+    let generation = state.generation;
+    if now.since(cursor) < limits::MISFIRE_AFTER {
+        let next_run_at = plan.schedule.next_after(cursor);
+        return Some(ClaimTarget::Firing { job, generation, scheduled_at: cursor, next_run_at });
+    }
+
+    // The cursor is due by the schedule it was computed from. Should this build's zone data disagree,
+    // it stands for itself alone.
+    let missed =
+        plan.schedule.missed(cursor, now, limits::MISSED_COUNT_MAX).filter(|missed| missed.first == cursor);
+    let (last, before_last, count, exact) = match &missed {
+        Some(missed) => (missed.last, missed.before_last, missed.count, missed.exact),
+        None => (cursor, None, 1, true),
+    };
+    let (run, skipped) = match plan.misfire {
+        MisfirePolicy::RunOnce => {
+            let skipped =
+                before_last.map(|until| MissedFirings { until, count: count.saturating_sub(1), exact });
+            (Some(last), skipped)
+        }
+        MisfirePolicy::Skip => (None, Some(MissedFirings { until: last, count, exact })),
+    };
+    let next_run_at = plan.schedule.next_after(last.max(now));
+    Some(ClaimTarget::Missed { job, generation, first: cursor, skipped, run, run_due: now, next_run_at })
+}
+
+/// The claim for a pending execution, or `None` when it does not wait for one.
+pub(crate) fn pending(execution: &Execution) -> Option<ClaimTarget> {
+    match execution.state {
+        ExecutionState::Pending => {
+            Some(ClaimTarget::Execution { id: execution.id, attempt: execution.attempt })
+        }
+        ExecutionState::Claimed { .. } | ExecutionState::Finished { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::schedule::Schedule;
+
+    const JOB: JobId = JobId(7);
+
+    fn at(secs: u64) -> Timestamp {
+        Timestamp::from_secs(secs)
+    }
+
+    fn check(expression: &str, misfire: MisfirePolicy, cursor: u64, now: u64, expected: ClaimTarget) {
+        let plan = Plan { schedule: Schedule::parse(expression, "UTC").unwrap(), misfire };
+        let state = JobState { generation: 3, next_run_at: Some(at(cursor)), ..JobState::default() };
+        assert_eq!(firing(JOB, &state, &plan, at(now)), Some(expected));
+    }
+
+    #[test]
+    fn ahead_of_time_and_a_little_late_are_ordinary() {
+        for now in [5_998, 6_000, 6_029] {
+            check(
+                "* * * * *",
+                MisfirePolicy::Skip,
+                6_000,
+                now,
+                ClaimTarget::Firing {
+                    job: JOB,
+                    generation: 3,
+                    scheduled_at: at(6_000),
+                    next_run_at: Some(at(6_060)),
+                },
+            );
+        }
+    }
+
+    #[test]
+    fn after_an_outage_one_run_stands_for_all() {
+        check(
+            "* * * * *",
+            MisfirePolicy::RunOnce,
+            6_000,
+            6_190,
+            ClaimTarget::Missed {
+                job: JOB,
+                generation: 3,
+                first: at(6_000),
+                skipped: Some(MissedFirings { until: at(6_120), count: 3, exact: true }),
+                run: Some(at(6_180)),
+                run_due: at(6_190),
+                next_run_at: Some(at(6_240)),
+            },
+        );
+    }
+
+    #[test]
+    fn a_single_missed_instant_runs_and_nothing_is_skipped() {
+        check(
+            "0 * * * *",
+            MisfirePolicy::RunOnce,
+            7_200,
+            7_300,
+            ClaimTarget::Missed {
+                job: JOB,
+                generation: 3,
+                first: at(7_200),
+                skipped: None,
+                run: Some(at(7_200)),
+                run_due: at(7_300),
+                next_run_at: Some(at(10_800)),
+            },
+        );
+    }
+
+    #[test]
+    fn skip_leaves_a_record_and_runs_nothing() {
+        check(
+            "@every 1s",
+            MisfirePolicy::Skip,
+            6_000,
+            6_099,
+            ClaimTarget::Missed {
+                job: JOB,
+                generation: 3,
+                first: at(6_000),
+                skipped: Some(MissedFirings { until: at(6_099), count: 100, exact: true }),
+                run: None,
+                run_due: at(6_099),
+                next_run_at: Some(at(6_100)),
+            },
+        );
+    }
+
+    #[test]
+    fn a_paused_job_has_nothing_to_claim() {
+        let plan =
+            Plan { schedule: Schedule::parse("* * * * *", "UTC").unwrap(), misfire: MisfirePolicy::RunOnce };
+        assert_eq!(firing(JOB, &JobState::default(), &plan, at(9)), None);
+    }
+}

@@ -1,0 +1,445 @@
+//! The loop: due index → wheel → claim → wheel → executor.
+
+use super::claims;
+use super::holding::Holding;
+use super::horizon::{HORIZON, Horizon};
+use super::plans::Plans;
+use super::start::{self, Start};
+use super::wheel::Wheel;
+use crate::clock::Sleeper;
+use crate::executor::{ExecutorHandle, Order};
+use crate::recorder::RecorderHandle;
+use domain::execution::{AttemptResult, DueItem, Outcome};
+use domain::id::{ExecutionId, NodeId};
+use domain::node::Incarnation;
+use domain::rejection::Rejection;
+use domain::time::Timestamp;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use raft::apply::Effect;
+use raft::changes::{Change, ChangesReceiver};
+use raft::command::{Applied, Claim, ClaimTarget, Command, DrainNode, Release, Reply};
+use raft::{Cluster, ProposeError};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use storage::Read;
+use storage::schema::{Claims, Due, DueKey, Executions, JobStates, Jobs, ShardMaps, Spaces};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Claims in one proposal.
+const CLAIMS_TOGETHER_MAX: usize = 256;
+/// Proposals of claims under way at once.
+const CLAIM_PROPOSALS_MAX: usize = 8;
+/// How long a proposal of claims may take before they are made again.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(3);
+/// Wait before a claim that found no leader is made again.
+const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(100);
+/// Entries of the due index read at once, and from one shard in one round.
+const READ_MAX: usize = 10_000;
+/// How often the index is searched for what is overdue and was not claimed: the net under lost hints.
+const OVERDUE_EVERY: Duration = Duration::from_secs(5);
+/// Something is overdue once a claim for it should have been answered long ago.
+const OVERDUE_AFTER: Duration = Duration::from_secs(1);
+/// The longest sleep, so that a step of the clock is seen.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// Own claims read at once.
+const CLAIMS_READ_MAX: usize = 10_000;
+
+/// What waits in the wheel.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// Time to claim something.
+    Claim(DueKey),
+    /// Time to send something that this process has claimed.
+    Fire(ExecutionId, Incarnation),
+}
+
+/// Claims what is due on this node's shards and hands it to the executor at its instant.
+pub(crate) struct Scheduler {
+    cluster: Cluster,
+    node: NodeId,
+    sleeper: Arc<dyn Sleeper>,
+    claim_ahead: Duration,
+    incarnation: watch::Receiver<Option<Incarnation>>,
+    changes: ChangesReceiver,
+    executor: ExecutorHandle,
+    recorder: RecorderHandle,
+    holding: Holding,
+    wheel: Wheel<Timer>,
+    horizon: Horizon,
+    plans: Plans,
+    /// To be claimed as soon as there is a place for a proposal.
+    ready: VecDeque<DueKey>,
+    /// In `ready` or under way; keeps one thing from being claimed twice at once.
+    claiming: HashSet<DueKey>,
+    overdue_at: Duration,
+}
+
+/// What the scheduler works with.
+pub(crate) struct Parts {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: NodeId,
+    pub(crate) sleeper: Arc<dyn Sleeper>,
+    pub(crate) claim_ahead: Duration,
+    pub(crate) incarnation: watch::Receiver<Option<Incarnation>>,
+    pub(crate) changes: ChangesReceiver,
+    pub(crate) executor: ExecutorHandle,
+    pub(crate) recorder: RecorderHandle,
+    pub(crate) holding: Holding,
+}
+
+type ClaimAnswer = (Vec<DueKey>, Result<Vec<Reply>, ProposeError>);
+
+impl Scheduler {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { cluster, node, sleeper, claim_ahead, incarnation, changes, executor, recorder, holding } =
+            parts;
+        let wheel = Wheel::new(sleeper.now());
+        Self {
+            cluster,
+            node,
+            sleeper,
+            claim_ahead,
+            incarnation,
+            changes,
+            executor,
+            recorder,
+            holding,
+            wheel,
+            horizon: Horizon::default(),
+            plans: Plans::default(),
+            ready: VecDeque::new(),
+            claiming: HashSet::new(),
+            overdue_at: Duration::ZERO,
+        }
+    }
+
+    /// Runs until `stop`, then gives back what it has not started.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), storage::Error> {
+        let sleeper = Arc::clone(&self.sleeper);
+        let mut proposals: FuturesUnordered<BoxFuture<'static, ClaimAnswer>> = FuturesUnordered::new();
+        self.reload()?;
+        loop {
+            let now = self.sleeper.now();
+            self.turn(now).await?;
+            self.refill(now)?;
+            self.search_overdue(now)?;
+            while proposals.len() < CLAIM_PROPOSALS_MAX
+                && let Some(proposal) = self.next_claims(now)?
+            {
+                proposals.push(proposal);
+            }
+            let pause = self.pause(now);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                change = self.changes.next() => self.take(change)?,
+                Ok(()) = self.incarnation.changed() => self.rearm()?,
+                Some((keys, answer)) = proposals.next() => self.answered(keys, answer),
+                () = sleeper.sleep(pause) => {}
+            }
+        }
+        self.hand_back().await
+    }
+
+    /// How long nothing is due.
+    fn pause(&self, now: Timestamp) -> Duration {
+        self.wheel.next_due().map_or(SLEEP_MAX, |due| due.since(now).min(SLEEP_MAX))
+    }
+
+    /// Takes what has become due from the wheel.
+    async fn turn(&mut self, now: Timestamp) -> Result<(), storage::Error> {
+        for (_, timer) in self.wheel.advance(now) {
+            match timer {
+                Timer::Claim(key) => self.queue_claim(key),
+                Timer::Fire(id, incarnation) => self.fire(id, incarnation).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn queue_claim(&mut self, key: DueKey) {
+        if self.horizon.owns(key.shard) && self.claiming.insert(key) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn arm_claim(&mut self, key: DueKey) {
+        self.wheel.insert(key.due.minus(self.claim_ahead), Timer::Claim(key));
+    }
+
+    /// Takes over what has changed in the state.
+    fn take(&mut self, change: Change) -> Result<(), storage::Error> {
+        match change {
+            Change::Reload => self.reload(),
+            Change::Effects(effects) => {
+                for effect in effects {
+                    match effect {
+                        Effect::Due(key) => {
+                            if self.horizon.covers(key.shard, key.due) {
+                                self.arm_claim(key);
+                            }
+                        }
+                        Effect::Claimed { id, due, node, incarnation } => {
+                            if node == self.node && Some(incarnation) == *self.incarnation.borrow() {
+                                self.wheel.insert(due, Timer::Fire(id, incarnation));
+                            }
+                        }
+                        Effect::ShardMap => self.follow_map()?,
+                        Effect::Node(_) | Effect::Deleted(_) => {}
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn follow_map(&mut self) -> Result<(), storage::Error> {
+        let map = self.cluster.state().view().get::<ShardMaps>(&())?.unwrap_or_default();
+        self.horizon.follow(&map, self.node);
+        let owned = u32::try_from(self.horizon.owned()).expect("there are 256 shards");
+        metrics::gauge!("justrun_shards_owned").set(f64::from(owned));
+        Ok(())
+    }
+
+    /// Starts afresh from the state, after hints were lost.
+    fn reload(&mut self) -> Result<(), storage::Error> {
+        self.wheel = Wheel::new(self.sleeper.now());
+        self.follow_map()?;
+        self.horizon.forget();
+        self.rearm()
+    }
+
+    /// Puts what this process holds and has not started into the wheel.
+    fn rearm(&mut self) -> Result<(), storage::Error> {
+        let Some(incarnation) = *self.incarnation.borrow_and_update() else { return Ok(()) };
+        for (id, due, attempt) in self.held(incarnation)? {
+            if !self.holding.has_begun(id, attempt) {
+                self.wheel.insert(due, Timer::Fire(id, incarnation));
+            }
+        }
+        Ok(())
+    }
+
+    /// What this process holds by the state: execution, instant, attempt.
+    fn held(&self, incarnation: Incarnation) -> Result<Vec<(ExecutionId, Timestamp, u32)>, storage::Error> {
+        let view = self.cluster.state().view();
+        let mut held = Vec::new();
+        let mut after = None;
+        loop {
+            let claims =
+                view.keys_prefix::<Claims>(&self.node.0.to_be_bytes(), after.as_ref(), CLAIMS_READ_MAX)?;
+            for (_, id) in &claims {
+                if let Some(execution) = view.get::<Executions>(id)?
+                    && execution.is_held_by(self.node, incarnation)
+                {
+                    held.push((*id, execution.due, execution.attempt));
+                }
+            }
+            if claims.len() < CLAIMS_READ_MAX {
+                return Ok(held);
+            }
+            after = claims.last().copied();
+        }
+    }
+
+    /// Reads on those shards of which little is left in the wheel.
+    fn refill(&mut self, now: Timestamp) -> Result<(), storage::Error> {
+        let target = now.plus(HORIZON);
+        for (shard, from) in self.horizon.thirsty(now) {
+            let (lower, upper) = DueKey::range(shard, from, target);
+            let keys = self.cluster.state().view().keys::<Due>(&lower, Some(&upper), READ_MAX)?;
+            // A shard with more than that is read in slices that end between two instants.
+            let read_until = match keys.last() {
+                Some(last) if keys.len() == READ_MAX => last.due.max(from.plus(Duration::from_millis(1))),
+                Some(_) | None => target,
+            };
+            for key in keys {
+                if key.due < read_until || read_until == target {
+                    self.arm_claim(key);
+                }
+            }
+            self.horizon.has_read(shard, read_until);
+        }
+        Ok(())
+    }
+
+    /// Finds what should have been claimed long ago. Normally there is nothing.
+    fn search_overdue(&mut self, now: Timestamp) -> Result<(), storage::Error> {
+        let elapsed = self.sleeper.elapsed();
+        if elapsed < self.overdue_at {
+            return Ok(());
+        }
+        self.overdue_at = elapsed + OVERDUE_EVERY;
+        let until = now.plus(self.claim_ahead).minus(OVERDUE_AFTER);
+        for shard in
+            domain::shard::ShardId::all().filter(|shard| self.horizon.owns(*shard)).collect::<Vec<_>>()
+        {
+            let (lower, upper) = DueKey::range(shard, Timestamp::EPOCH, until);
+            let keys = self.cluster.state().view().keys::<Due>(&lower, Some(&upper), READ_MAX)?;
+            for key in keys {
+                self.queue_claim(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next proposal of claims, if anything is ready and this process may claim.
+    fn next_claims(
+        &mut self,
+        now: Timestamp,
+    ) -> Result<Option<BoxFuture<'static, ClaimAnswer>>, storage::Error> {
+        let Some(incarnation) = *self.incarnation.borrow() else { return Ok(None) };
+        let mut keys = Vec::new();
+        let mut commands = Vec::new();
+        while keys.len() < CLAIMS_TOGETHER_MAX
+            && let Some(key) = self.ready.pop_front()
+        {
+            match self.claim(&key, now)? {
+                Some(target) => {
+                    keys.push(key);
+                    commands.push(Command::Claim(Claim { node: self.node, incarnation, target }));
+                }
+                None => {
+                    self.claiming.remove(&key);
+                }
+            }
+        }
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let cluster = self.cluster.clone();
+        Ok(Some(Box::pin(async move {
+            let answer = cluster.propose_all(commands, CLAIM_TIMEOUT).await;
+            (keys, answer)
+        })))
+    }
+
+    /// The claim for an entry of the due index, or `None` when the entry is no longer there.
+    fn claim(&mut self, key: &DueKey, now: Timestamp) -> Result<Option<ClaimTarget>, storage::Error> {
+        let view = self.cluster.state().view();
+        match key.item {
+            DueItem::Firing(job) => {
+                let Some(state) =
+                    view.get::<JobStates>(&job)?.filter(|state| state.next_run_at == Some(key.due))
+                else {
+                    return Ok(None);
+                };
+                let plan = self.plans.get(job, state.generation, || view.get::<Jobs>(&job))?;
+                Ok(plan.and_then(|plan| claims::firing(job, &state, &plan, now)))
+            }
+            DueItem::Execution(id) => {
+                let execution = view.get::<Executions>(&id)?.filter(|execution| execution.due == key.due);
+                Ok(execution.as_ref().and_then(claims::pending))
+            }
+        }
+    }
+
+    fn answered(&mut self, keys: Vec<DueKey>, answer: Result<Vec<Reply>, ProposeError>) {
+        let again = self.sleeper.now().plus(CLAIM_AGAIN_AFTER);
+        let count =
+            |result: &'static str| metrics::counter!("justrun_claims_total", "result" => result).increment(1);
+        match answer {
+            Ok(replies) => {
+                for (key, reply) in keys.into_iter().zip(replies) {
+                    self.claiming.remove(&key);
+                    match reply {
+                        Ok(
+                            Applied::Done | Applied::Registered(_) | Applied::Claimed(_) | Applied::Swept(_),
+                        ) => {
+                            count("claimed");
+                        }
+                        // The registration sees to it; the claim is made again under the new number.
+                        Err(Rejection::NotLive | Rejection::UnknownSession) => {
+                            count("not_live");
+                            self.wheel.insert(again, Timer::Claim(key));
+                        }
+                        Err(_) => count("stale"),
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, claims = keys.len(), "claims to be made again");
+                for key in keys {
+                    count("failed");
+                    self.claiming.remove(&key);
+                    self.wheel.insert(again, Timer::Claim(key));
+                }
+            }
+        }
+    }
+
+    /// Hands a claimed execution whose instant has come to the executor, unless the state says no.
+    async fn fire(&mut self, id: ExecutionId, incarnation: Incarnation) -> Result<(), storage::Error> {
+        let (execution, job, decision) = {
+            let view = self.cluster.state().view();
+            let Some(execution) =
+                view.get::<Executions>(&id)?.filter(|execution| execution.is_held_by(self.node, incarnation))
+            else {
+                return Ok(());
+            };
+            let (Some(job), Some(state)) = (view.get::<Jobs>(&id.job)?, view.get::<JobStates>(&id.job)?)
+            else {
+                return Ok(());
+            };
+            let space = match job.space {
+                Some(space) => view.get::<Spaces>(&space)?,
+                None => None,
+            };
+            let space_paused = space.is_some_and(|space| space.paused_at.is_some());
+            let plan = self.plans.get(id.job, state.generation, || Ok(Some(job.clone())))?;
+            let settled = |open: &ExecutionId| self.holding.is_settled(*open);
+            let decision = start::decide(&execution, &job, &state, space_paused, plan.as_deref(), settled);
+            (execution, job, decision)
+        };
+        if !self.holding.begin(id, execution.attempt) {
+            return Ok(());
+        }
+        match decision {
+            Start::Go => self.executor.start(Order { execution, job, incarnation }).await,
+            Start::Skip(reason) => {
+                tracing::info!(execution = %id, reason, "execution skipped");
+                self.recorder
+                    .record(Outcome {
+                        execution: id,
+                        attempt: execution.attempt,
+                        node: self.node,
+                        incarnation,
+                        result: AttemptResult::Skipped { at: self.sleeper.now(), reason: reason.to_owned() },
+                    })
+                    .await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what was claimed and not started, and takes nothing new, so that others go on at once.
+    async fn hand_back(mut self) -> Result<(), storage::Error> {
+        let Some(incarnation) = *self.incarnation.borrow_and_update() else { return Ok(()) };
+        let drain = Command::DrainNode(DrainNode { node: self.node, incarnation });
+        match self.cluster.propose_all(vec![drain], CLAIM_TIMEOUT).await {
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "could not announce the end; the cluster will notice it");
+                return Ok(());
+            }
+        }
+        let releases: Vec<Command> = self
+            .held(incarnation)?
+            .into_iter()
+            .filter(|(id, _, attempt)| !self.holding.has_begun(*id, *attempt))
+            .map(|(execution, _, _)| Command::Release(Release { node: self.node, incarnation, execution }))
+            .collect();
+        let count = releases.len();
+        if count > 0
+            && let Err(error) = self.cluster.propose_all(releases, CLAIM_TIMEOUT).await
+        {
+            tracing::warn!(%error, "could not give back all claims; the cluster will notice it");
+            return Ok(());
+        }
+        tracing::info!(released = count, "shards released");
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! Three nodes in one process, with real sockets and disks, on a clock that runs faster than the real one.
+//!
+//! Each node has a runtime of its own, so that it can be killed: its tasks are dropped where they stand.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod cluster; // the nodes, and a client
+mod target; // what jobs call
+
+mod failover; // what happens when nodes die
+mod firing; // what happens when nothing goes wrong
+mod policies; // overlap, misfire, pause, manual runs

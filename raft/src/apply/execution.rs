@@ -1,0 +1,254 @@
+//! Executions: claims, outcomes, and the history.
+
+use super::job::set_cursor;
+use super::{Context, Effect, job};
+use crate::command::{Applied, Claim, ClaimTarget, Release, Reply, RunJob, Sweep};
+use domain::execution::{
+    AttemptResult, DueItem, Execution, ExecutionState, ExecutionStatus, MissedFirings, Outcome, Trigger,
+};
+use domain::id::{ExecutionId, JobId, NodeId};
+use domain::job::{Job, JobState, LastRun};
+use domain::limits;
+use domain::node::Incarnation;
+use domain::rejection::Rejection;
+use domain::time::Timestamp;
+use storage::Read;
+use storage::schema::{Claims, DeletedJobs, Due, DueKey, Executions, JobStates, Jobs, Nodes, ResponseBodies};
+
+pub(super) fn run(context: &mut Context<'_, '_>, command: RunJob) -> Result<Reply, storage::Error> {
+    let RunJob { account, execution: id } = command;
+    let Some((_, mut state)) = job::load(context.txn, account, id.job)? else {
+        return Ok(Err(Rejection::NoSuchJob));
+    };
+    if context.txn.contains::<Executions>(&id)? {
+        return Ok(Err(Rejection::Exists));
+    }
+    if state.open.len() >= limits::OPEN_EXECUTIONS_MAX {
+        return Ok(Err(Rejection::TooManyOpen));
+    }
+    state.opened(id);
+    context.txn.put::<JobStates>(&id.job, &state)?;
+    let execution = Execution::manual(id);
+    context.put_due(DueKey::new(execution.due, DueItem::Execution(id)))?;
+    context.txn.put::<Executions>(&id, &execution)?;
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn claim(context: &mut Context<'_, '_>, command: Claim) -> Result<Reply, storage::Error> {
+    let Claim { node, incarnation, target } = command;
+    if !context.txn.get::<Nodes>(&node)?.is_some_and(|known| known.is_live(incarnation)) {
+        return Ok(Err(Rejection::NotLive));
+    }
+    let holder = Holder { node, incarnation };
+    match target {
+        ClaimTarget::Firing { job, generation, scheduled_at, next_run_at } => {
+            let cursor = Cursor { job, generation, at: scheduled_at, until: scheduled_at, next_run_at };
+            claim_instants(context, holder, cursor, None, Some((scheduled_at, scheduled_at)))
+        }
+        ClaimTarget::Missed { job, generation, first, skipped, run, run_due, next_run_at } => {
+            let until = skipped.map(|missed| missed.until).max(run).unwrap_or(first);
+            let cursor = Cursor { job, generation, at: first, until, next_run_at };
+            claim_instants(context, holder, cursor, skipped, run.map(|run| (run, run_due)))
+        }
+        ClaimTarget::Execution { id, attempt } => claim_pending(context, holder, id, attempt),
+    }
+}
+
+/// Who claims.
+#[derive(Clone, Copy)]
+struct Holder {
+    node: NodeId,
+    incarnation: Incarnation,
+}
+
+/// The compare-and-swap of a job's cursor.
+struct Cursor {
+    job: JobId,
+    generation: u64,
+    at: Timestamp,
+    /// The last instant this accounts for.
+    until: Timestamp,
+    next_run_at: Option<Timestamp>,
+}
+
+fn claim_instants(
+    context: &mut Context<'_, '_>,
+    holder: Holder,
+    cursor: Cursor,
+    skipped: Option<MissedFirings>,
+    run: Option<(Timestamp, Timestamp)>,
+) -> Result<Reply, storage::Error> {
+    let Cursor { job, generation, at, until, next_run_at } = cursor;
+    let Some(mut state) = context.txn.get::<JobStates>(&job)? else {
+        return Ok(Err(Rejection::NoSuchJob));
+    };
+    let forward = until >= at && next_run_at.is_none_or(|next| next > until);
+    if state.generation != generation || state.next_run_at != Some(at) || !forward {
+        return Ok(Err(Rejection::Stale));
+    }
+
+    if let Some(missed) = skipped {
+        let id = ExecutionId::skipped(job, at);
+        let reason = "Missed while the cluster was down".to_owned();
+        context.txn.put::<Executions>(&id, &Execution::missed(id, missed, context.now, reason))?;
+        state.executions_total += 1;
+    }
+    let mut claimed = None;
+    if let Some((instant, due)) = run {
+        let id = ExecutionId::scheduled(job, instant);
+        let mut execution = Execution::scheduled(id, due, holder.node, holder.incarnation);
+        if state.open.len() >= limits::OPEN_EXECUTIONS_MAX {
+            let reason = format!("The job has {} unfinished executions", state.open.len());
+            execution.cancel(context.now, reason);
+            state.executions_total += 1;
+        } else {
+            state.opened(id);
+            hold(context, holder, id, due)?;
+            claimed = Some(id);
+        }
+        context.txn.put::<Executions>(&id, &execution)?;
+    }
+    state.claimed_until = Some(until);
+    set_cursor(context, job, &mut state, next_run_at)?;
+    context.txn.put::<JobStates>(&job, &state)?;
+    Ok(Ok(Applied::Claimed(claimed)))
+}
+
+fn claim_pending(
+    context: &mut Context<'_, '_>,
+    holder: Holder,
+    id: ExecutionId,
+    attempt: u32,
+) -> Result<Reply, storage::Error> {
+    let Some(Loaded { mut execution, .. }) = Loaded::get(context, id)? else {
+        return Ok(Err(Rejection::NoSuchExecution));
+    };
+    if execution.attempt != attempt || !execution.claim(holder.node, holder.incarnation) {
+        return Ok(Err(Rejection::NotClaimable));
+    }
+    context.txn.remove::<Due>(&DueKey::new(execution.due, DueItem::Execution(id)))?;
+    hold(context, holder, id, execution.due)?;
+    context.txn.put::<Executions>(&id, &execution)?;
+    Ok(Ok(Applied::Claimed(Some(id))))
+}
+
+/// Notes who holds an execution, and tells that process.
+fn hold(
+    context: &mut Context<'_, '_>,
+    holder: Holder,
+    id: ExecutionId,
+    due: Timestamp,
+) -> Result<(), storage::Error> {
+    let Holder { node, incarnation } = holder;
+    context.txn.put::<Claims>(&(node, id), &())?;
+    context.effects.push(Effect::Claimed { id, due, node, incarnation });
+    Ok(())
+}
+
+pub(super) fn release(context: &mut Context<'_, '_>, command: Release) -> Result<Reply, storage::Error> {
+    let Release { node, incarnation, execution: id } = command;
+    let Some(mut loaded) = Loaded::get(context, id)? else {
+        return Ok(Err(Rejection::NoSuchExecution));
+    };
+    if !loaded.execution.release(node, incarnation) {
+        return Ok(Err(Rejection::NotClaimable));
+    }
+    store(context, loaded)?;
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn record(context: &mut Context<'_, '_>, outcome: Outcome) -> Result<Reply, storage::Error> {
+    let Some(mut loaded) = Loaded::get(context, outcome.execution)? else {
+        return Ok(Err(Rejection::NoSuchExecution));
+    };
+    if let Err(reason) = loaded.execution.record(&outcome) {
+        return Ok(Err(Rejection::NotRecorded(reason)));
+    }
+    // The job may have been paused while the attempt ran; its retry must not fire then.
+    if loaded.execution.state == ExecutionState::Pending
+        && loaded.execution.trigger == Trigger::Schedule
+        && loaded.state.paused_at.is_some()
+    {
+        loaded.execution.cancel(context.now, "The job was paused".to_owned());
+    }
+    if let AttemptResult::Sent { body: Some(body), .. } = &outcome.result {
+        context.txn.put::<ResponseBodies>(&outcome.execution, body)?;
+    }
+    store(context, loaded)?;
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn sweep(context: &mut Context<'_, '_>, command: Sweep) -> Result<Reply, storage::Error> {
+    let Sweep { job } = command;
+    if !context.txn.contains::<DeletedJobs>(&job)? {
+        return Ok(Ok(Applied::Swept(0)));
+    }
+    let ids = context.txn.keys_prefix::<Executions>(&job.0.to_be_bytes(), None, limits::SWEEP_MAX)?;
+    for id in &ids {
+        context.txn.remove::<Executions>(id)?;
+        context.txn.remove::<ResponseBodies>(id)?;
+    }
+    if ids.len() < limits::SWEEP_MAX {
+        context.txn.remove::<DeletedJobs>(&job)?;
+    }
+    let swept = u64::try_from(ids.len()).expect("a sweep is bounded");
+    Ok(Ok(Applied::Swept(swept)))
+}
+
+/// An execution of a job that still exists, with what a change of it touches.
+pub(super) struct Loaded {
+    pub(super) execution: Execution,
+    state: JobState,
+    /// As it was stored, to know which index entry is its.
+    before: (ExecutionState, Timestamp),
+}
+
+impl Loaded {
+    pub(super) fn get(context: &Context<'_, '_>, id: ExecutionId) -> Result<Option<Self>, storage::Error> {
+        // A deleted job's executions stay on disk until they are swept, but are gone for everybody.
+        let Some(state) = context.txn.get::<JobStates>(&id.job)? else { return Ok(None) };
+        Ok(context.txn.get::<Executions>(&id)?.map(|execution| {
+            let before = (execution.state.clone(), execution.due);
+            Self { execution, state, before }
+        }))
+    }
+
+    /// The configuration of its job.
+    pub(super) fn job(&self, context: &Context<'_, '_>) -> Result<Job, storage::Error> {
+        let id = self.execution.id.job;
+        context.txn.get::<Jobs>(&id)?.ok_or(storage::Error::Inconsistent("a job state without its job"))
+    }
+}
+
+/// Stores a changed execution and moves it from the index entry it had to the one it needs now.
+pub(super) fn store(context: &mut Context<'_, '_>, loaded: Loaded) -> Result<(), storage::Error> {
+    let Loaded { execution, mut state, before: (old_state, old_due) } = loaded;
+    let id = execution.id;
+    match old_state {
+        ExecutionState::Pending => {
+            context.txn.remove::<Due>(&DueKey::new(old_due, DueItem::Execution(id)))?;
+        }
+        ExecutionState::Claimed { node, .. } => context.txn.remove::<Claims>(&(node, id))?,
+        ExecutionState::Finished { .. } => {}
+    }
+    match execution.state {
+        ExecutionState::Pending => context.put_due(DueKey::new(execution.due, DueItem::Execution(id)))?,
+        ExecutionState::Claimed { node, .. } => context.txn.put::<Claims>(&(node, id), &())?,
+        ExecutionState::Finished { status, .. } => {
+            state.closed(id);
+            if status != ExecutionStatus::Skipped
+                && let Some(last) = execution.attempts.last()
+            {
+                state.last_run = Some(LastRun {
+                    execution: id,
+                    at: last.started_at,
+                    status,
+                    status_code: last.status_code,
+                    duration_ms: last.duration_ms,
+                });
+            }
+            context.txn.put::<JobStates>(&id.job, &state)?;
+        }
+    }
+    context.txn.put::<Executions>(&id, &execution)
+}

@@ -1,0 +1,224 @@
+//! Jobs and their cursors.
+
+use super::execution::{self, Loaded};
+use super::{Context, Effect};
+use crate::command::{Applied, CreateJob, DeleteJob, PauseJob, Reply, ResumeJob, UpdateJob};
+use domain::execution::{DueItem, ExecutionState, Trigger};
+use domain::id::{AccountId, JobId, SpaceId};
+use domain::job::{Job, JobState};
+use domain::rejection::Rejection;
+use domain::time::Timestamp;
+use storage::schema::{
+    AccountJob, AccountJobs, AccountUsage, Accounts, Claims, DeletedJobs, Due, DueKey, Executions, JobStates,
+    Jobs, SpaceJobs, Spaces,
+};
+use storage::{Read, StateTxn};
+
+pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Result<Reply, storage::Error> {
+    let CreateJob { job, next_run_at, paused } = command;
+    let Some(account) = context.txn.get::<Accounts>(&job.account)? else {
+        return Ok(Err(Rejection::NoSuchAccount));
+    };
+    if context.txn.contains::<Jobs>(&job.id)? || context.txn.contains::<DeletedJobs>(&job.id)? {
+        return Ok(Err(Rejection::Exists));
+    }
+    let mut usage = context.txn.get::<AccountUsage>(&job.account)?.unwrap_or_default();
+    if let Some(jobs_max) = account.plan.jobs_max()
+        && usage.jobs >= jobs_max
+    {
+        return Ok(Err(Rejection::TooManyJobs { jobs_max }));
+    }
+    let space_paused = match space_paused(context.txn, job.account, job.space)? {
+        Ok(paused) => paused,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+
+    usage.jobs += 1;
+    context.txn.put::<AccountUsage>(&job.account, &usage)?;
+    context.txn.put::<AccountJobs>(&place(&job), &())?;
+    if let Some(space) = job.space {
+        context.txn.put::<SpaceJobs>(&(space, job.id), &())?;
+    }
+    let mut state =
+        JobState { generation: 1, paused_at: paused.then_some(job.created_at), ..JobState::default() };
+    count(context, paused, 1);
+    let cursor = next_run_at.filter(|_| !paused && !space_paused);
+    set_cursor(context, job.id, &mut state, cursor)?;
+    context.txn.put::<JobStates>(&job.id, &state)?;
+    context.txn.put::<Jobs>(&job.id, &job)?;
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Result<Reply, storage::Error> {
+    let UpdateJob { job, expected, next_run_at } = command;
+    let (old, mut state) = match load(context.txn, job.account, job.id)? {
+        Some(found) => found,
+        None => return Ok(Err(Rejection::NoSuchJob)),
+    };
+    let overtakes = next_run_at.is_none_or(|next| state.claimed_until.is_none_or(|until| next > until));
+    if state.version() != expected || old.created_at != job.created_at || !overtakes {
+        return Ok(Err(Rejection::Stale));
+    }
+    let space_paused = match space_paused(context.txn, job.account, job.space)? {
+        Ok(paused) => paused,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+
+    if old.space != job.space {
+        if let Some(space) = old.space {
+            context.txn.remove::<SpaceJobs>(&(space, job.id))?;
+        }
+        if let Some(space) = job.space {
+            context.txn.put::<SpaceJobs>(&(space, job.id), &())?;
+        }
+    }
+    state.generation += 1;
+    let cursor = next_run_at.filter(|_| state.paused_at.is_none() && !space_paused);
+    set_cursor(context, job.id, &mut state, cursor)?;
+    context.txn.put::<JobStates>(&job.id, &state)?;
+    context.txn.put::<Jobs>(&job.id, &job)?;
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Result<Reply, storage::Error> {
+    let DeleteJob { account, job: id } = command;
+    let Some((job, mut state)) = load(context.txn, account, id)? else {
+        return Ok(Err(Rejection::NoSuchJob));
+    };
+    for open in std::mem::take(&mut state.open) {
+        let Some(execution) = context.txn.get::<Executions>(&open)? else { continue };
+        match execution.state {
+            ExecutionState::Pending => {
+                let key = DueKey::new(execution.due, DueItem::Execution(open));
+                context.txn.remove::<Due>(&key)?;
+            }
+            ExecutionState::Claimed { node, .. } => context.txn.remove::<Claims>(&(node, open))?,
+            ExecutionState::Finished { .. } => {}
+        }
+    }
+    set_cursor(context, id, &mut state, None)?;
+    context.txn.remove::<AccountJobs>(&place(&job))?;
+    if let Some(space) = job.space {
+        context.txn.remove::<SpaceJobs>(&(space, id))?;
+    }
+    let mut usage = context.txn.get::<AccountUsage>(&account)?.unwrap_or_default();
+    usage.jobs = usage.jobs.saturating_sub(1);
+    context.txn.put::<AccountUsage>(&account, &usage)?;
+    count(context, state.paused_at.is_some(), -1);
+    context.txn.remove::<JobStates>(&id)?;
+    context.txn.remove::<Jobs>(&id)?;
+    if state.executions_total > 0 {
+        context.txn.put::<DeletedJobs>(&id, &())?;
+        context.effects.push(Effect::Deleted(id));
+    }
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<Reply, storage::Error> {
+    let PauseJob { account, job } = command;
+    let Some((_, mut state)) = load(context.txn, account, job)? else {
+        return Ok(Err(Rejection::NoSuchJob));
+    };
+    if state.paused_at.is_some() {
+        return Ok(Err(Rejection::AlreadyPaused));
+    }
+    state.paused_at = Some(context.now);
+    state.generation += 1;
+    count(context, false, -1);
+    count(context, true, 1);
+    set_cursor(context, job, &mut state, None)?;
+    context.txn.put::<JobStates>(&job, &state)?;
+
+    // A retry that waits belongs to the schedule and would fire after the pause. What a process has
+    // claimed already is for that process to look at before it sends anything.
+    for open in state.open {
+        if let Some(mut loaded) = Loaded::get(context, open)?
+            && loaded.execution.state == ExecutionState::Pending
+            && loaded.execution.trigger == Trigger::Schedule
+        {
+            loaded.execution.cancel(context.now, "The job was paused".to_owned());
+            execution::store(context, loaded)?;
+        }
+    }
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn resume(context: &mut Context<'_, '_>, command: ResumeJob) -> Result<Reply, storage::Error> {
+    let ResumeJob { account, job: id, expected, next_run_at } = command;
+    let Some((job, mut state)) = load(context.txn, account, id)? else {
+        return Ok(Err(Rejection::NoSuchJob));
+    };
+    if state.paused_at.is_none() {
+        return Ok(Err(Rejection::AlreadyActive));
+    }
+    let overtakes = next_run_at.is_none_or(|next| state.claimed_until.is_none_or(|until| next > until));
+    if state.version() != expected || !overtakes {
+        return Ok(Err(Rejection::Stale));
+    }
+    let space_paused = match space_paused(context.txn, account, job.space)? {
+        Ok(paused) => paused,
+        Err(rejection) => return Ok(Err(rejection)),
+    };
+    state.paused_at = None;
+    state.generation += 1;
+    count(context, true, -1);
+    count(context, false, 1);
+    set_cursor(context, id, &mut state, next_run_at.filter(|_| !space_paused))?;
+    context.txn.put::<JobStates>(&id, &state)?;
+    Ok(Ok(Applied::Done))
+}
+
+/// The job if it is the account's; another account's is as good as none.
+pub(super) fn load(
+    txn: &StateTxn<'_>,
+    account: AccountId,
+    id: JobId,
+) -> Result<Option<(Job, JobState)>, storage::Error> {
+    let Some(job) = txn.get::<Jobs>(&id)?.filter(|job| job.account == account) else {
+        return Ok(None);
+    };
+    Ok(txn.get::<JobStates>(&id)?.map(|state| (job, state)))
+}
+
+/// Moves a job's cursor and its entry in the due index. The caller stores `state`.
+pub(super) fn set_cursor(
+    context: &mut Context<'_, '_>,
+    job: JobId,
+    state: &mut JobState,
+    cursor: Option<Timestamp>,
+) -> Result<(), storage::Error> {
+    if state.next_run_at == cursor {
+        return Ok(());
+    }
+    if let Some(old) = state.next_run_at {
+        context.txn.remove::<Due>(&DueKey::new(old, DueItem::Firing(job)))?;
+    }
+    state.next_run_at = cursor;
+    match cursor {
+        Some(due) => context.put_due(DueKey::new(due, DueItem::Firing(job))),
+        None => Ok(()),
+    }
+}
+
+fn place(job: &Job) -> AccountJob {
+    AccountJob { account: job.account, created_at: job.created_at, job: job.id }
+}
+
+/// Whether the space is paused; a refusal when it is not the account's.
+fn space_paused(
+    txn: &StateTxn<'_>,
+    account: AccountId,
+    space: Option<SpaceId>,
+) -> Result<Result<bool, Rejection>, storage::Error> {
+    let Some(id) = space else { return Ok(Ok(false)) };
+    Ok(match txn.get::<Spaces>(&id)?.filter(|space| space.account == account) {
+        Some(space) => Ok(space.paused_at.is_some()),
+        None => Err(Rejection::NoSuchSpace),
+    })
+}
+
+/// Keeps the number of active and paused jobs.
+fn count(context: &mut Context<'_, '_>, paused: bool, change: i64) {
+    let counter = if paused { &mut context.meta.jobs_paused } else { &mut context.meta.jobs_active };
+    *counter = counter.saturating_add_signed(change);
+}

@@ -1,0 +1,60 @@
+//! Commands about jobs.
+
+use domain::id::{AccountId, JobId};
+use domain::job::{Job, JobVersion};
+use domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A new job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateJob {
+    /// The job.
+    pub job: Job,
+    /// Its first instant; ignored while its space is paused.
+    pub next_run_at: Option<Timestamp>,
+    /// Whether it starts paused.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// Another configuration for a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateJob {
+    /// The whole new configuration. Its id, account and creation date must be the old ones.
+    pub job: Job,
+    /// What the change was computed from; refused as stale when the job has moved on.
+    pub expected: JobVersion,
+    /// The new cursor, after everything claimed so far; ignored while the job or its space is paused.
+    pub next_run_at: Option<Timestamp>,
+}
+
+/// A job and its history go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteJob {
+    /// Whose it must be.
+    pub account: AccountId,
+    /// Which.
+    pub job: JobId,
+}
+
+/// A job stops firing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseJob {
+    /// Whose it must be.
+    pub account: AccountId,
+    /// Which.
+    pub job: JobId,
+}
+
+/// A job fires again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeJob {
+    /// Whose it must be.
+    pub account: AccountId,
+    /// Which.
+    pub job: JobId,
+    /// What the cursor was computed from; refused as stale when the job has moved on.
+    pub expected: JobVersion,
+    /// The cursor, after everything claimed so far; ignored while the space is paused.
+    pub next_run_at: Option<Timestamp>,
+}

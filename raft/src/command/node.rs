@@ -1,0 +1,51 @@
+//! Commands about members and shards.
+
+use domain::id::NodeId;
+use domain::node::{Incarnation, SessionId};
+use serde::{Deserialize, Serialize};
+
+/// A process takes its place in the cluster. Whatever an earlier process of the node held is orphaned.
+///
+/// Registering again with the session that is registered and live changes nothing; after the node was
+/// expired it gives the process a new incarnation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegisterNode {
+    /// The node.
+    pub node: NodeId,
+    /// The process.
+    pub session: SessionId,
+    /// Where its REST API is reached.
+    pub api_url: String,
+    /// Where other nodes reach it.
+    pub rpc_addr: String,
+    /// The software version it runs.
+    pub version: String,
+}
+
+/// A process is about to end: it keeps what it holds, takes nothing new, and gets no shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainNode {
+    /// The node.
+    pub node: NodeId,
+    /// The process.
+    pub incarnation: Incarnation,
+}
+
+/// The leader has not heard of a process for the node timeout, or the process has drained. What it still
+/// holds is orphaned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpireNode {
+    /// The node.
+    pub node: NodeId,
+    /// The process; refused when the node has registered a newer one.
+    pub incarnation: Incarnation,
+}
+
+/// New owners for the shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetShardMap {
+    /// The version this was computed from; refused when it is no longer the current one.
+    pub expected_version: u64,
+    /// The owner of each shard by its number; exactly [`domain::shard::SHARDS`] of them.
+    pub owners: Vec<NodeId>,
+}

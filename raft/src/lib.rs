@@ -1,0 +1,376 @@
+//! How nodes agree: the commands, their application, and consensus about their order.
+//!
+//! **Never**: knows HTTP, holds a rule about jobs (they are in `domain`), reads a clock other than the one it is given.
+//! **Uses**: `domain`, `proto`, `storage`. **Used by**: `api` and `node`.
+//!
+//! Start at [`mod@command`] for what can change the state, then [`Cluster`] for how.
+
+pub mod apply; // one proposal, applied
+pub mod changes; // hints for the scheduler
+pub mod codec; // proposals, entries and marks to bytes
+pub mod command; // THE TABLE: what can change the state
+mod contact; // who has heard of whom
+mod error;
+mod log_store; // openraft's log over storage::Log
+mod network; // gRPC
+mod office; // what a leader does for others
+mod proposer; // commands to entries to replies
+mod reads; // read barriers
+mod services; // forming, signs of life, snapshots
+mod settings;
+mod state_machine; // openraft's state machine over storage::State
+mod types; // openraft's generics
+mod waiters; // who waits for which proposal
+
+pub use changes::ChangesReceiver;
+pub use contact::Contact;
+pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
+pub use log_store::LogStore;
+pub use settings::{PROPOSAL_BYTES_MAX, Secret, Settings, SnapshotSettings};
+pub use state_machine::StateMachine;
+pub use types::{Payload, TypeConfig};
+
+use changes::ChangesSender;
+use command::{Applied, Command, RegisterNode, Reply};
+use domain::id::NodeId;
+use domain::node::Incarnation;
+use domain::rejection::Rejection;
+use domain::time::Clock;
+use futures::future::BoxFuture;
+use network::{Network, Peers};
+use office::Office;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, ServerState, SnapshotPolicy};
+use proposer::{Proposer, Submission};
+use reads::Reads;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+use storage::{State, Storage};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use types::Raft;
+use waiters::Waiters;
+
+/// Entries in one message of replication.
+const PAYLOAD_ENTRIES_MAX: u64 = 64;
+/// How long a transfer of leadership may take.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a transfer looks whether it has come about.
+const TRANSFER_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A part of consensus that the caller runs: its name, and a future that ends with [`Cluster::shutdown`], or
+/// before that when the node cannot go on.
+pub type Service = (&'static str, BoxFuture<'static, Result<(), ServiceError>>);
+
+/// This node's part in the cluster. Clones are the same part.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    office: Office,
+    state: State,
+    applied: watch::Receiver<u64>,
+    submissions: mpsc::Sender<Submission>,
+    readers: mpsc::Sender<oneshot::Sender<Result<(), ReadError>>>,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("node", &self.shared.settings.node).finish_non_exhaustive()
+    }
+}
+
+/// How the cluster looks from this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// This node.
+    pub node: NodeId,
+    /// Who leads, as far as this node knows.
+    pub leader: Option<NodeId>,
+    /// The current term.
+    pub term: u64,
+    /// Index of the last entry applied here; 0 before the first.
+    pub applied: u64,
+    /// All members.
+    pub members: Vec<Member>,
+}
+
+impl Status {
+    /// Whether this node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.leader == Some(self.node)
+    }
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Where its RPC server is reached.
+    pub rpc_addr: String,
+    /// Whether it has a vote; otherwise it only learns.
+    pub voter: bool,
+    /// Index of the last entry it is known to have. Known only to the leader.
+    pub matched: Option<u64>,
+}
+
+impl Cluster {
+    /// Begins consensus on `storage` and offers its services to peers on `listener`.
+    ///
+    /// The caller runs the services that are returned. The cluster of [`Settings::members`] is formed when it does
+    /// not exist yet.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        settings: Settings,
+        storage: Storage,
+        clock: Arc<dyn Clock>,
+        listener: TcpListener,
+    ) -> Result<(Self, ChangesReceiver, Vec<Service>), StartError> {
+        listener.set_nonblocking(true).map_err(StartError::Listener)?;
+        let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listener)?;
+        let config = config(&settings)?;
+
+        let changes = ChangesSender::default();
+        let receiver = changes.receiver();
+        let waiters = Waiters::new(settings.session);
+        let (applied_sender, applied) = watch::channel(0);
+        let machine = StateMachine::with(storage.state.clone(), changes, waiters.clone(), applied_sender)
+            .map_err(StartError::Storage)?;
+        let snapshot_bytes = machine.snapshot_bytes();
+        let peers = Peers::new(settings.secret.clone(), settings.members.clone());
+        let log = LogStore::new(storage.log.clone());
+        let raft = Raft::new(settings.node.0, Arc::new(config), Network::new(peers.clone()), log, machine)
+            .await
+            .map_err(|error| StartError::Consensus(error.to_string()))?;
+
+        let contact = Contact::new(settings.node, Arc::clone(&clock), raft.clone(), settings.lease());
+        let office = Office::new(settings.node, raft.clone(), peers, contact, clock);
+        let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
+        let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
+        let stop = CancellationToken::new();
+
+        let server = network::serve(
+            listener,
+            office.clone(),
+            storage.state.clone(),
+            settings.secret.clone(),
+            stop.clone(),
+        );
+        let proposer = Proposer {
+            office: office.clone(),
+            node: settings.node,
+            session: settings.session,
+            waiters,
+            submissions: submitted,
+        };
+        let reads = Reads {
+            office: office.clone(),
+            applied: applied.clone(),
+            readers: asked,
+            patience: settings.read_timeout,
+        };
+        let touch = services::keep_in_touch(office.clone(), settings.clone(), stop.clone());
+        let fold = services::fold(
+            raft.clone(),
+            storage.log,
+            snapshot_bytes,
+            settings.snapshots.clone(),
+            stop.clone(),
+        );
+        let services: Vec<Service> = vec![
+            ("consensus", Box::pin(services::watch(raft, stop.clone()))),
+            ("rpc", Box::pin(server)),
+            ("proposer", endless(proposer.run(stop.clone()))),
+            ("reads", endless(reads.run(stop.clone()))),
+            ("contact", endless(touch)),
+            ("snapshots", endless(fold)),
+        ];
+        let shared = Shared { settings, office, state: storage.state, applied, submissions, readers, stop };
+        Ok((Self { shared: Arc::new(shared) }, receiver, services))
+    }
+
+    /// Proposes one command, and waits until this node has applied it.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn propose(&self, command: Command) -> Result<Applied, ProposeError> {
+        let replies = self.propose_all(vec![command], self.shared.settings.propose_timeout).await?;
+        match replies.into_iter().next() {
+            Some(reply) => Ok(reply?),
+            None => Err(ProposeError::Unknown),
+        }
+    }
+
+    /// Proposes commands that are applied in this order, and waits until this node has applied them. One reply each.
+    ///
+    /// # Errors
+    /// [`ProposeError`], but never `Rejected`: refusals are in the replies.
+    pub async fn propose_all(
+        &self,
+        commands: Vec<Command>,
+        patience: Duration,
+    ) -> Result<Vec<Reply>, ProposeError> {
+        let bytes = codec::encoded_bytes(&commands);
+        if bytes > PROPOSAL_BYTES_MAX {
+            return Err(ProposeError::TooLarge { bytes });
+        }
+        let deadline = Instant::now() + patience;
+        let (reply, answer) = oneshot::channel();
+        let submission = Submission { commands, bytes, deadline, reply };
+        match timeout(patience, self.shared.submissions.send(submission)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(ProposeError::Stopping),
+            Err(_) => return Err(ProposeError::NoLeader),
+        }
+        let started = Instant::now();
+        let replies = answer.await.unwrap_or(Err(ProposeError::Unknown))?;
+        metrics::histogram!("justrun_raft_commit_seconds").record(started.elapsed().as_secs_f64());
+        Ok(replies)
+    }
+
+    /// Registers this process, so that its proposals count and it may claim. Must succeed before anything else is
+    /// proposed.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn register(&self) -> Result<Incarnation, ProposeError> {
+        let settings = &self.shared.settings;
+        let command = RegisterNode {
+            node: settings.node,
+            session: settings.session,
+            api_url: settings.api_url.clone(),
+            rpc_addr: settings.rpc_addr.clone(),
+            version: settings.version.clone(),
+        };
+        match self.propose(Command::RegisterNode(command)).await? {
+            Applied::Registered(incarnation) => Ok(incarnation),
+            Applied::Done | Applied::Claimed(_) | Applied::Swept(_) => {
+                Err(ProposeError::Rejected(Rejection::UnknownSession))
+            }
+        }
+    }
+
+    /// Waits until this node's state shows everything that was acknowledged anywhere before the call.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        let (reader, answer) = oneshot::channel();
+        let asked = async {
+            self.shared.readers.send(reader).await.map_err(|_| ReadError::Stopping)?;
+            answer.await.unwrap_or(Err(ReadError::Stopping))
+        };
+        timeout(self.shared.settings.read_timeout, asked).await.unwrap_or(Err(ReadError::NoLeader))
+    }
+
+    /// The state as this node has it.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.shared.state
+    }
+
+    /// How the cluster looks from this node.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let metrics = self.shared.office.raft.metrics().borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let members = membership
+            .nodes()
+            .map(|(id, node)| Member {
+                id: NodeId(*id),
+                rpc_addr: node.addr.clone(),
+                voter: membership.voter_ids().any(|voter| voter == *id),
+                matched: metrics
+                    .replication
+                    .as_ref()
+                    .and_then(|replication| replication.get(id))
+                    .and_then(|matched| matched.as_ref().map(|id| id.index)),
+            })
+            .collect();
+        Status {
+            node: self.shared.settings.node,
+            leader: metrics.current_leader.map(NodeId),
+            term: metrics.current_term,
+            applied: *self.shared.applied.borrow(),
+            members,
+        }
+    }
+
+    /// Signs of life between this node and the leader.
+    #[must_use]
+    pub fn contact(&self) -> Contact {
+        self.shared.office.contact.clone()
+    }
+
+    /// Gives leadership to the member that is furthest, if this node has it.
+    ///
+    /// # Errors
+    /// [`TransferError`].
+    pub async fn transfer_leadership(&self) -> Result<(), TransferError> {
+        let status = self.status();
+        if !status.is_leader() {
+            return Err(TransferError::NotLeader);
+        }
+        let others = status.members.iter().filter(|member| member.voter && member.id != status.node);
+        let successor = others.max_by_key(|member| member.matched).ok_or(TransferError::NoSuccessor)?;
+        let raft = &self.shared.office.raft;
+        if raft.trigger().transfer_leader(successor.id.0).await.is_err() {
+            return Err(TransferError::NotLeader);
+        }
+        let gone = async {
+            while raft.metrics().borrow_watched().state == ServerState::Leader {
+                tokio::time::sleep(TRANSFER_INTERVAL).await;
+            }
+        };
+        timeout(TRANSFER_TIMEOUT, gone).await.map_err(|_| TransferError::TimedOut)
+    }
+
+    /// Ends consensus on this node, and with it the services. What is not answered by now stays so.
+    pub async fn shutdown(&self) {
+        self.shared.stop.cancel();
+        if let Err(error) = self.shared.office.raft.shutdown().await {
+            tracing::warn!(%error, "consensus did not end cleanly");
+        }
+    }
+}
+
+fn endless(
+    service: impl Future<Output = ()> + Send + 'static,
+) -> BoxFuture<'static, Result<(), ServiceError>> {
+    Box::pin(async {
+        service.await;
+        Ok(())
+    })
+}
+
+fn config(settings: &Settings) -> Result<Config, StartError> {
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let (election_min, election_max) = settings.election_timeout;
+    Config {
+        cluster_name: "justrun".to_owned(),
+        heartbeat_interval: millis(settings.heartbeat),
+        election_timeout_min: millis(election_min),
+        election_timeout_max: millis(election_max),
+        // Snapshots are triggered by the size of the log; see `services::fold`.
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: settings.snapshots.entries_kept,
+        replication_lag_threshold: settings.snapshots.log_entries.saturating_mul(2),
+        max_payload_entries: PAYLOAD_ENTRIES_MAX,
+        // The whole installation, not one chunk: a large state takes its time.
+        install_snapshot_timeout: 600_000,
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    }
+    .validate()
+    .map_err(|error| StartError::Settings(error.to_string()))
+}

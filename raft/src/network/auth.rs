@@ -1,0 +1,113 @@
+//! Who may call: whoever knows the cluster's secret, and means this node.
+//!
+//! A call carries the id of the node it is for and a token, the HMAC-SHA256 of that id under the secret.
+//! The secret never crosses the wire, and a token that leaks opens one node only.
+
+use crate::settings::Secret;
+use domain::id::NodeId;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use std::fmt::Write;
+use subtle::ConstantTimeEq;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::{Request, Status};
+
+const TO: &str = "x-justrun-to";
+const TOKEN: &str = "x-justrun-token";
+/// Bound to its use, so that no other use of the secret yields the same bytes.
+const PURPOSE: &[u8] = b"justrun rpc v1 to node ";
+
+fn token(secret: &Secret, to: NodeId) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("hmac takes keys of any length");
+    mac.update(PURPOSE);
+    mac.update(&to.0.to_be_bytes());
+    mac.finalize().into_bytes().iter().fold(String::with_capacity(64), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string can always be written to");
+        text
+    })
+}
+
+/// Puts what one peer wants to see on every call to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    to: MetadataValue<Ascii>,
+    token: MetadataValue<Ascii>,
+}
+
+impl Credentials {
+    pub(crate) fn new(secret: &Secret, to: NodeId) -> Self {
+        let mut token =
+            MetadataValue::try_from(token(secret, to)).expect("hexadecimal digits are plain text");
+        token.set_sensitive(true);
+        Self { to: MetadataValue::from(to.0), token }
+    }
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert(TO, self.to.clone());
+        request.metadata_mut().insert(TOKEN, self.token.clone());
+        Ok(request)
+    }
+}
+
+/// Lets in only calls that are meant for this node and carry its token.
+#[derive(Clone)]
+pub(crate) struct Doorkeeper {
+    me: NodeId,
+    token: String,
+}
+
+impl Doorkeeper {
+    pub(crate) fn new(secret: &Secret, me: NodeId) -> Self {
+        Self { me, token: token(secret, me) }
+    }
+}
+
+impl Interceptor for Doorkeeper {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let text =
+            |name: &str| request.metadata().get(name).map_or(&[][..], |value| value.as_encoded_bytes());
+        // The address before the token, so that a wrong address is not taken for a wrong secret.
+        if text(TO) != self.me.to_string().as_bytes() {
+            return Err(Status::failed_precondition(format!("this is node {}", self.me)));
+        }
+        if bool::from(text(TOKEN).ct_eq(self.token.as_bytes())) {
+            Ok(request)
+        } else {
+            Err(Status::unauthenticated("wrong cluster secret"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic::Code;
+
+    fn check(secret: &str, to: u64) -> Result<(), Code> {
+        let request = Credentials::new(&Secret::new(secret), NodeId(to)).call(Request::new(())).unwrap();
+        Doorkeeper::new(&Secret::new("right"), NodeId(1))
+            .call(request)
+            .map(drop)
+            .map_err(|status| status.code())
+    }
+
+    #[test]
+    fn only_the_right_secret_for_the_right_node_gets_in() {
+        assert_eq!(check("right", 1), Ok(()));
+        assert_eq!(check("wrong", 1), Err(Code::Unauthenticated));
+        assert_eq!(check("right", 2), Err(Code::FailedPrecondition));
+        let mut doorkeeper = Doorkeeper::new(&Secret::new("right"), NodeId(1));
+        assert_eq!(doorkeeper.call(Request::new(())).unwrap_err().code(), Code::FailedPrecondition);
+    }
+
+    #[test]
+    fn the_token_is_hmac_sha256() {
+        // printf 'justrun rpc v1 to node \0\0\0\0\0\0\0\1' | openssl dgst -sha256 -hmac right
+        assert_eq!(token(&Secret::new("right"), NodeId(1)), GOLDEN);
+    }
+
+    const GOLDEN: &str = "0e4fe49338298b3d718bf0949e66add4457b7e016f2c5f0af7caf26f4ada5f6a";
+}

@@ -1,0 +1,204 @@
+//! The services this node offers to its peers.
+
+use super::auth::Doorkeeper;
+use super::convert;
+use crate::error::ServiceError;
+use crate::office::{Office, Refused};
+use crate::settings::{MESSAGE_BYTES_MAX, Secret};
+use crate::state_machine::describe;
+use crate::types::AppendRequest;
+use domain::id::NodeId;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use proto::cluster::cluster_server::{Cluster, ClusterServer};
+use proto::cluster::{
+    FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
+    ProposeResponse, ReadIndexRequest, ReadIndexResponse, ping_response, propose_response,
+    read_index_response,
+};
+use proto::raft::raft_server::{Raft, RaftServer};
+use proto::raft::snapshot_chunk::Part;
+use proto::raft::{
+    AppendRequest as AppendMessage, AppendResponse, SnapshotChunk, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use storage::State;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+/// Serves peers that know the secret, until `stop`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    office: Office,
+    state: State,
+    secret: Secret,
+    stop: CancellationToken,
+) -> Result<(), ServiceError> {
+    let raft = RaftServer::new(RaftService { office: office.clone(), state })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let doorkeeper = Doorkeeper::new(&secret, office.me);
+    let cluster = ClusterServer::new(ClusterService { office })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let server = Server::builder()
+        .tcp_nodelay(true)
+        .http2_adaptive_window(Some(true))
+        .add_service(tonic::service::interceptor::InterceptedService::new(raft, doorkeeper.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper))
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::select! {
+        ended = server => ended.map_err(ServiceError::Server),
+        // Append streams have no end of their own, so there is nothing to wait for.
+        () = stop.cancelled() => Ok(()),
+    }
+}
+
+struct RaftService {
+    office: Office,
+    state: State,
+}
+
+fn failed(error: impl std::fmt::Display) -> Status {
+    Status::internal(error.to_string())
+}
+
+#[tonic::async_trait]
+impl Raft for RaftService {
+    async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        let request = convert::vote_request_from_proto(request.into_inner())?;
+        let response = self.office.raft.vote(request).await.map_err(failed)?;
+        Ok(Response::new(convert::vote_response_to_proto(&response)))
+    }
+
+    async fn pre_vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        let request = convert::vote_request_from_proto(request.into_inner())?;
+        let response = self.office.raft.pre_vote(request).await.map_err(failed)?;
+        Ok(Response::new(convert::vote_response_to_proto(&response)))
+    }
+
+    type AppendStream = BoxStream<'static, Result<AppendResponse, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<AppendMessage>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let requests = until_broken(request.into_inner());
+        let answers = self.office.raft.stream_append(requests).map(|answer| match answer {
+            Ok(result) => Ok(convert::append_result_to_proto(&result)),
+            Err(fatal) => Err(failed(fatal)),
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<SnapshotChunk>>,
+    ) -> Result<Response<SnapshotResponse>, Status> {
+        let mut chunks = request.into_inner();
+        let Some(SnapshotChunk { part: Some(Part::Ballot(ballot)) }) = chunks.message().await? else {
+            return Err(Status::invalid_argument("a snapshot begins with its sender's ballot"));
+        };
+        let vote = convert::vote_from_proto(Some(ballot))?;
+        let mut writer = self.state.incoming_snapshot().map_err(failed)?;
+        while let Some(chunk) = chunks.message().await? {
+            match chunk.part {
+                Some(Part::Data(data)) => {
+                    writer = tokio::task::spawn_blocking(move || writer.write(&data).map(|()| writer))
+                        .await
+                        .map_err(failed)?
+                        .map_err(failed)?;
+                }
+                Some(Part::Ballot(_)) | None => {
+                    return Err(Status::invalid_argument("a snapshot has one ballot, then data"));
+                }
+            }
+        }
+        let file =
+            tokio::task::spawn_blocking(move || writer.finish()).await.map_err(failed)?.map_err(failed)?;
+        let snapshot = describe(file).map_err(failed)?;
+        let response = self.office.raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?;
+        Ok(Response::new(SnapshotResponse { ballot: Some(convert::vote_to_proto(&response.vote)) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<TransferLeaderRequest>,
+    ) -> Result<Response<TransferLeaderResponse>, Status> {
+        let request = convert::transfer_request_from_proto(request.into_inner())?;
+        let response = self.office.raft.handle_transfer_leader(request).await.map_err(failed)?;
+        Ok(Response::new(convert::transfer_response_to_proto(&response)))
+    }
+}
+
+/// The requests of a stream up to the first that cannot be read. The sender notices by the answers that stop.
+fn until_broken(
+    messages: Streaming<AppendMessage>,
+) -> impl Stream<Item = AppendRequest> + Unpin + Send + 'static {
+    Box::pin(futures::stream::unfold(messages, |mut messages| async {
+        match messages.message().await {
+            Ok(Some(message)) => match convert::append_request_from_proto(message) {
+                Ok(request) => Some((request, messages)),
+                Err(status) => {
+                    tracing::warn!(reason = status.message(), "an append cannot be read");
+                    None
+                }
+            },
+            Ok(None) => None,
+            Err(status) => {
+                tracing::debug!(reason = status.message(), "an append stream broke");
+                None
+            }
+        }
+    }))
+}
+
+struct ClusterService {
+    office: Office,
+}
+
+fn not_leader(leader: Option<NodeId>) -> NotLeader {
+    NotLeader { leader: leader.map(|leader| leader.0) }
+}
+
+#[tonic::async_trait]
+impl Cluster for ClusterService {
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
+        use propose_response::{Applied, Result};
+        let result = match self.office.accept(request.into_inner().proposal).await {
+            Ok(index) => Result::Applied(Applied { index }),
+            Err(Refused::NotLeader(leader)) => Result::NotLeader(not_leader(leader)),
+            Err(Refused::Unknown) => return Err(Status::unavailable("consensus has stopped")),
+        };
+        Ok(Response::new(ProposeResponse { result: Some(result) }))
+    }
+
+    async fn read_index(&self, _: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
+        use read_index_response::Result;
+        let result = match self.office.read_index().await {
+            Ok(index) => Result::Index(index),
+            Err(Refused::NotLeader(leader)) => Result::NotLeader(not_leader(leader)),
+            Err(Refused::Unknown) => return Err(Status::unavailable("consensus has stopped")),
+        };
+        Ok(Response::new(ReadIndexResponse { result: Some(result) }))
+    }
+
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
+        use ping_response::{Heard, Result};
+        let result = if self.office.contact.is_sure_leader() {
+            self.office.contact.hear(NodeId(request.into_inner().node));
+            Result::Heard(Heard {})
+        } else {
+            Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
+        };
+        Ok(Response::new(PingResponse { result: Some(result) }))
+    }
+
+    async fn formation(&self, _: Request<FormationRequest>) -> Result<Response<FormationResponse>, Status> {
+        let formed = self.office.raft.is_initialized().await.map_err(failed)?;
+        Ok(Response::new(FormationResponse { formed }))
+    }
+}

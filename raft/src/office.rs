@@ -1,0 +1,137 @@
+//! What a leader does for others, and the way to whoever leads.
+
+use crate::contact::Contact;
+use crate::network::Peers;
+use crate::settings::PROPOSAL_BYTES_MAX;
+use crate::types::{Payload, Raft};
+use bytes::Bytes;
+use domain::id::NodeId;
+use domain::time::{Clock, Timestamp};
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::ReadPolicy;
+use parking_lot::Mutex;
+use proto::cluster::{
+    PingRequest, ProposeRequest, ReadIndexRequest, ping_response, propose_response, read_index_response,
+};
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Code;
+
+/// How long a leader may take to confirm its office for a read.
+const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a leader did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// It does not lead; perhaps it knows who does. Nothing has happened.
+    NotLeader(Option<NodeId>),
+    /// Nobody can say whether it has happened.
+    Unknown,
+}
+
+/// The leader's desk on this node, and its address elsewhere. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Office {
+    pub(crate) me: NodeId,
+    pub(crate) raft: Raft,
+    pub(crate) peers: Peers,
+    pub(crate) contact: Contact,
+    clock: Arc<dyn Clock>,
+    /// The last instant an entry was stamped with.
+    stamped: Arc<Mutex<Timestamp>>,
+}
+
+impl Office {
+    pub(crate) fn new(me: NodeId, raft: Raft, peers: Peers, contact: Contact, clock: Arc<dyn Clock>) -> Self {
+        Self { me, raft, peers, contact, clock, stamped: Arc::default() }
+    }
+
+    /// Who leads, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    /// Puts a proposal into the log, if this node leads. Returns its index once it is applied here.
+    pub(crate) async fn accept(&self, proposal: Bytes) -> Result<u64, Refused> {
+        if proposal.len() > PROPOSAL_BYTES_MAX * 2 {
+            return Err(Refused::NotLeader(None));
+        }
+        let at = {
+            let mut stamped = self.stamped.lock();
+            *stamped = self.clock.now().max(*stamped);
+            *stamped
+        };
+        if let Err(forward) = self.raft.as_leader() {
+            return Err(Refused::NotLeader(
+                forward.leader_id.map(NodeId).filter(|leader| *leader != self.me),
+            ));
+        }
+        // An entry can outlive the office of the leader that appended it, so an error here settles nothing.
+        match self.raft.client_write(Payload { at, proposal }).await {
+            Ok(written) => Ok(written.log_id.index),
+            Err(_) => Err(Refused::Unknown),
+        }
+    }
+
+    /// Puts a proposal into the log of `leader`.
+    pub(crate) async fn propose_to(&self, leader: NodeId, proposal: Bytes) -> Result<u64, Refused> {
+        if leader == self.me {
+            return self.accept(proposal).await;
+        }
+        let Ok(mut client) = self.peers.cluster(leader) else { return Err(Refused::NotLeader(None)) };
+        match client.propose(ProposeRequest { proposal }).await {
+            Ok(response) => match response.into_inner().result {
+                Some(propose_response::Result::Applied(applied)) => Ok(applied.index),
+                Some(propose_response::Result::NotLeader(other)) => {
+                    Err(Refused::NotLeader(other.leader.map(NodeId)))
+                }
+                None => Err(Refused::Unknown),
+            },
+            Err(status) => Err(match status.code() {
+                Code::Unauthenticated
+                | Code::FailedPrecondition
+                | Code::InvalidArgument
+                | Code::Unimplemented => Refused::NotLeader(None),
+                _ => Refused::Unknown,
+            }),
+        }
+    }
+
+    /// How far the log must be applied to show everything acknowledged before this call, if this node leads.
+    pub(crate) async fn read_index(&self) -> Result<u64, Refused> {
+        let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
+        match tokio::time::timeout(READ_INDEX_TIMEOUT, asked).await {
+            Ok(Ok((read, _))) => Ok(read.index()),
+            Ok(Err(_)) | Err(_) => Err(Refused::NotLeader(self.leader().filter(|leader| *leader != self.me))),
+        }
+    }
+
+    /// As [`Office::read_index`], asked of `leader`.
+    pub(crate) async fn read_index_of(&self, leader: NodeId) -> Result<u64, Refused> {
+        if leader == self.me {
+            return self.read_index().await;
+        }
+        let Ok(mut client) = self.peers.cluster(leader) else { return Err(Refused::NotLeader(None)) };
+        let asked = client.read_index(ReadIndexRequest {});
+        match tokio::time::timeout(READ_INDEX_TIMEOUT, asked).await {
+            Ok(Ok(response)) => match response.into_inner().result {
+                Some(read_index_response::Result::Index(index)) => Ok(index),
+                Some(read_index_response::Result::NotLeader(other)) => {
+                    Err(Refused::NotLeader(other.leader.map(NodeId)))
+                }
+                None => Err(Refused::Unknown),
+            },
+            Ok(Err(_)) | Err(_) => Err(Refused::Unknown),
+        }
+    }
+
+    /// Tells `leader` that this node is alive. True when a leader has heard it.
+    pub(crate) async fn ping(&self, leader: NodeId, session: u64, timeout: Duration) -> bool {
+        let Ok(mut client) = self.peers.cluster(leader) else { return false };
+        let asked = client.ping(PingRequest { node: self.me.0, session });
+        matches!(
+            tokio::time::timeout(timeout, asked).await,
+            Ok(Ok(response)) if matches!(response.get_ref().result, Some(ping_response::Result::Heard(_)))
+        )
+    }
+}

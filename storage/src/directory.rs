@@ -1,0 +1,135 @@
+//! The layout of a node's data directory.
+//!
+//! ```text
+//! FORMAT       version of this layout
+//! LOCK         locked while a process has the directory open
+//! CURRENT      name of the live state directory
+//! state-<n>/   the state (sled)
+//! redo         changes on their way into the state, while they are
+//! log/         the raft log (raft-engine)
+//! snapshots/   whole states as files
+//! ```
+
+use crate::error::Error;
+use crate::tree::sync_dir;
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The layout this build writes, and the newest it reads.
+const FORMAT: u32 = 1;
+
+pub(crate) fn log(dir: &Path) -> PathBuf {
+    dir.join("log")
+}
+
+pub(crate) fn snapshots(dir: &Path) -> PathBuf {
+    dir.join("snapshots")
+}
+
+/// Takes the directory for this process, making it if need be.
+pub(crate) fn take(dir: &Path) -> Result<File, Error> {
+    fs::create_dir_all(dir).map_err(Error::io(format!("creating {}", dir.display())))?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join("LOCK"))
+        .map_err(Error::io(format!("opening {}", dir.join("LOCK").display())))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => return Err(Error::io("locking the data directory")(error)),
+    }
+    check_format(dir)?;
+    for sub in [log(dir), snapshots(dir)] {
+        fs::create_dir_all(&sub).map_err(Error::io(format!("creating {}", sub.display())))?;
+    }
+    remove_leftovers(dir)?;
+    sync_dir(dir)?;
+    Ok(lock)
+}
+
+fn check_format(dir: &Path) -> Result<(), Error> {
+    let path = dir.join("FORMAT");
+    match fs::read_to_string(&path) {
+        Ok(text) => {
+            let found: u32 = text.trim().parse().map_err(|_| Error::Damaged {
+                path: dir.to_owned(),
+                reason: "its FORMAT file holds no number".to_owned(),
+            })?;
+            if found > FORMAT {
+                return Err(Error::FormatTooNew { path: dir.to_owned(), found, readable: FORMAT });
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_whole(dir, "FORMAT", &FORMAT.to_string())
+        }
+        Err(error) => Err(Error::io(format!("reading {}", path.display()))(error)),
+    }
+}
+
+/// Removes what an installation or a snapshot that was cut off has left.
+fn remove_leftovers(dir: &Path) -> Result<(), Error> {
+    let current = current(dir)?;
+    let list = |dir: &Path| -> Result<Vec<PathBuf>, Error> {
+        fs::read_dir(dir)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+            .map_err(Error::io(format!("listing {}", dir.display())))
+    };
+    for path in list(dir)? {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_state = name.strip_prefix("state-").is_some_and(|number| number.parse::<u64>().is_ok());
+        if is_state && current.as_ref() != Some(&name) {
+            fs::remove_dir_all(&path).map_err(Error::io(format!("removing {}", path.display())))?;
+        }
+    }
+    for path in list(&snapshots(dir))? {
+        if path.extension().is_some_and(|extension| extension == "writing" || extension == "incoming") {
+            fs::remove_file(&path).map_err(Error::io(format!("removing {}", path.display())))?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of the live state directory, once there is one.
+pub(crate) fn current(dir: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(dir.join("CURRENT")) {
+        Ok(name) => Ok(Some(name.trim().to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("reading CURRENT")(error)),
+    }
+}
+
+/// A name for a new state directory.
+pub(crate) fn next_state(dir: &Path) -> Result<String, Error> {
+    let number = current(dir)?
+        .and_then(|name| name.strip_prefix("state-").and_then(|number| number.parse::<u64>().ok()))
+        .map_or(1, |number| number + 1);
+    let name = format!("state-{number}");
+    let path = dir.join(&name);
+    if path.exists() {
+        // Left by an attempt that failed while this process ran.
+        fs::remove_dir_all(&path).map_err(Error::io(format!("removing {}", path.display())))?;
+    }
+    Ok(name)
+}
+
+/// Makes a state directory the live one.
+pub(crate) fn set_current(dir: &Path, name: &str) -> Result<(), Error> {
+    write_whole(dir, "CURRENT", name)
+}
+
+/// Writes a small file as a whole or not at all.
+fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
+    let written = dir.join(format!("{name}.new"));
+    File::create(&written)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&written, dir.join(name)))
+        .map_err(Error::io(format!("writing {name}")))?;
+    sync_dir(dir)
+}

@@ -1,0 +1,176 @@
+//! Moves the overlay to disk.
+//!
+//! The overlay is frozen and a new one takes over. What was frozen goes to a redo file, which is synced; then into the tree,
+//! in small batches that keep readers waiting only briefly; then the tree gets the mark and is synced, and the
+//! redo file goes. After a crash a whole redo file is applied once more, and half a one means that the tree was not
+//! touched: either way the tree shows the state at one mark, an exact prefix of the log.
+
+use crate::chunk_file::{ChunkReader, ChunkWriter};
+use crate::error::Error;
+use crate::state::Shared;
+use crate::tree::{Tree, sync_dir};
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+const REDO: &str = "redo";
+
+/// Calls the flusher before its time, or to its end.
+#[derive(Default)]
+pub(crate) struct Wake {
+    called: Mutex<Called>,
+    condvar: Condvar,
+}
+
+#[derive(Default)]
+struct Called {
+    now: bool,
+    ended: bool,
+}
+
+impl Wake {
+    pub(crate) fn now(&self) {
+        self.called.lock().now = true;
+        self.condvar.notify_one();
+    }
+}
+
+/// Owns the flusher's thread.
+pub(crate) struct Flusher {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Flusher {
+    pub(crate) fn start(shared: Arc<Shared>) -> Result<Self, Error> {
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("state-flusher".to_owned())
+                .spawn(move || run(&shared))
+                .map_err(Error::io("starting the flusher's thread"))?
+        };
+        Ok(Self { shared, thread: Mutex::new(Some(thread)) })
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.shared.wake.called.lock().ended = true;
+        self.shared.wake.condvar.notify_one();
+        if let Some(thread) = self.thread.lock().take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the flusher's thread panicked");
+        }
+    }
+}
+
+fn run(shared: &Shared) {
+    loop {
+        {
+            let mut called = shared.wake.called.lock();
+            if !called.now && !called.ended {
+                let _ = shared.wake.condvar.wait_for(&mut called, shared.settings.flush_interval);
+            }
+            called.now = false;
+            if called.ended {
+                return;
+            }
+        }
+        let gate = shared.flushing.lock();
+        if flush(shared, &gate).is_err() {
+            // Said where it happened; the next commit ends the node.
+            return;
+        }
+    }
+}
+
+/// Moves everything committed so far to disk.
+pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), Error> {
+    let (frozen, mark) = {
+        let mut layers = shared.layers.write();
+        if let Some(reason) = &layers.poisoned {
+            return Err(Error::Poisoned(reason.clone()));
+        }
+        let Some(mark) = layers.applied.clone().filter(|mark| layers.flushed.as_ref() != Some(mark)) else {
+            return Ok(());
+        };
+        let frozen = Arc::new(std::mem::take(&mut layers.active));
+        layers.active_bytes = 0;
+        layers.frozen = Some(Arc::clone(&frozen));
+        (frozen, mark)
+    };
+    // Only this function replaces the frozen layer, and an installed snapshot waits for the gate, so the tree is
+    // the same throughout.
+    let moved = move_to_disk(shared, &frozen, &mark);
+    let mut layers = shared.layers.write();
+    match moved {
+        Ok(()) => {
+            layers.frozen = None;
+            layers.flushed = Some(mark);
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the state cannot be written");
+            layers.poisoned = Some(error.to_string());
+            Err(error)
+        }
+    }
+}
+
+fn move_to_disk(shared: &Shared, frozen: &crate::overlay::Changes, mark: &Bytes) -> Result<(), Error> {
+    let path = shared.dir.join(REDO);
+    let write = || {
+        let mut redo = ChunkWriter::new(BufWriter::new(File::create(&path)?), mark)?;
+        for (key, value) in frozen {
+            redo.push(key, value.as_deref())?;
+        }
+        redo.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
+    };
+    write().map_err(Error::io("writing the redo file"))?;
+    sync_dir(&shared.dir)?;
+    {
+        // A read lock: commits and views wait for nobody here but each other.
+        let layers = shared.layers.read_recursive();
+        let tree = layers.tree.clone();
+        drop(layers);
+        tree.apply(frozen.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
+        tree.set_mark(mark)?;
+        tree.sync()?;
+    }
+    fs::remove_file(&path).map_err(Error::io("removing the redo file"))
+}
+
+/// Finishes a flush that was cut off, if one was.
+pub(crate) fn redo(dir: &Path, tree: &Tree) -> Result<(), Error> {
+    let path = dir.join(REDO);
+    if !path.exists() {
+        return Ok(());
+    }
+    let open = || ChunkReader::new(BufReader::new(File::open(&path)?));
+    let check = || {
+        let mut reader = open()?;
+        while reader.next_chunk()?.is_some() {}
+        Ok::<_, std::io::Error>(())
+    };
+    match check() {
+        Ok(()) => {
+            let mut reader = open().map_err(Error::io("reading the redo file"))?;
+            while let Some(changes) = reader.next_chunk().map_err(Error::io("reading the redo file"))? {
+                tree.apply(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
+            }
+            tree.set_mark(reader.mark())?;
+            tree.sync()?;
+            tracing::info!("a flush that was cut off has been finished");
+        }
+        Err(error) => tracing::debug!(%error, "half a redo file: the tree was not touched"),
+    }
+    fs::remove_file(&path).map_err(Error::io("removing the redo file"))?;
+    sync_dir(dir)
+}

@@ -1,0 +1,460 @@
+//! The state: an ordered overlay in memory over a tree on disk.
+//!
+//! A transaction's writes go to the overlay together with a mark (the applied position of the log). The
+//! flusher moves the overlay to disk now and then; see [`crate::flush`]. Readers see one mark.
+
+use crate::codec::{decode_value, encode_value};
+use crate::error::Error;
+use crate::flush::{self, Flusher};
+use crate::keyspace::{Keyspace, full_key};
+use crate::overlay::{self, Changes};
+use crate::snapshot::{self, SnapshotFile, SnapshotWriter};
+use crate::tree::Tree;
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The state of one node. Clones are the same state.
+#[derive(Clone)]
+pub struct State {
+    pub(crate) shared: Arc<Shared>,
+    _flusher: Arc<Flusher>,
+}
+
+pub(crate) struct Shared {
+    /// The node's data directory.
+    pub(crate) dir: PathBuf,
+    pub(crate) settings: crate::Settings,
+    pub(crate) layers: RwLock<Layers>,
+    /// There is one writer at a time.
+    writing: Mutex<()>,
+    /// Held by whoever moves changes to disk, and by whoever wants the disk to stand still.
+    pub(crate) flushing: Mutex<()>,
+    pub(crate) wake: flush::Wake,
+}
+
+/// What a lookup goes through, newest first.
+pub(crate) struct Layers {
+    pub(crate) active: Changes,
+    /// Bytes of keys and values in `active`.
+    pub(crate) active_bytes: usize,
+    /// On its way to disk.
+    pub(crate) frozen: Option<Arc<Changes>>,
+    pub(crate) tree: Tree,
+    /// The mark of the last commit.
+    pub(crate) applied: Option<Bytes>,
+    /// The mark that a synced flush covers.
+    pub(crate) flushed: Option<Bytes>,
+    /// Why nothing more may be written.
+    pub(crate) poisoned: Option<String>,
+}
+
+impl Layers {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        let known = match &self.frozen {
+            Some(frozen) => overlay::get(&[&self.active, frozen], key),
+            None => overlay::get(&[&self.active], key),
+        };
+        match known {
+            Some(change) => Ok(change.clone()),
+            None => self.tree.get(key),
+        }
+    }
+
+    fn range(
+        &self,
+        own: Option<&Changes>,
+        lower: &[u8],
+        upper: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
+        if lower >= upper {
+            return Ok(Vec::new());
+        }
+        let mut layers: Vec<&Changes> = Vec::with_capacity(3);
+        layers.extend(own);
+        layers.push(&self.active);
+        layers.extend(self.frozen.as_deref());
+        overlay::range(&layers, self.tree.range(lower, upper), lower, upper, limit)
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    pub(crate) fn open(dir: PathBuf, settings: crate::Settings, tree: Tree) -> Result<Self, Error> {
+        let mark = tree.mark()?;
+        let layers = Layers {
+            active: Changes::new(),
+            active_bytes: 0,
+            frozen: None,
+            tree,
+            applied: mark.clone(),
+            flushed: mark,
+            poisoned: None,
+        };
+        let shared = Arc::new(Shared {
+            dir,
+            settings,
+            layers: RwLock::new(layers),
+            writing: Mutex::new(()),
+            flushing: Mutex::new(()),
+            wake: flush::Wake::default(),
+        });
+        let flusher = Arc::new(Flusher::start(Arc::clone(&shared))?);
+        Ok(Self { shared, _flusher: flusher })
+    }
+
+    /// The state at one mark. Holds back commits while it lives, so it is for a few reads in a row and
+    /// never kept across anything that waits.
+    #[must_use]
+    pub fn view(&self) -> StateView<'_> {
+        // Recursive, because a reader that waited behind a writer while it holds a view would wait for ever.
+        StateView { layers: self.shared.layers.read_recursive() }
+    }
+
+    /// Begins the next change. Waits for the one under way.
+    #[must_use]
+    pub fn begin(&self) -> StateTxn<'_> {
+        StateTxn { shared: &self.shared, writes: Changes::new(), _writing: self.shared.writing.lock() }
+    }
+
+    /// The mark of the last commit.
+    #[must_use]
+    pub fn applied(&self) -> Option<Bytes> {
+        self.shared.layers.read_recursive().applied.clone()
+    }
+
+    /// The mark up to which everything is synced to disk.
+    #[must_use]
+    pub fn flushed(&self) -> Option<Bytes> {
+        self.shared.layers.read_recursive().flushed.clone()
+    }
+
+    /// Syncs everything that has been committed. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails; the state takes no writes from then on.
+    pub fn flush(&self) -> Result<(), Error> {
+        let gate = self.shared.flushing.lock();
+        flush::flush(&self.shared, &gate)
+    }
+
+    /// Writes the state to a file, at one mark, while commits go on. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn snapshot(&self) -> Result<SnapshotFile, Error> {
+        snapshot::write(&self.shared)
+    }
+
+    /// The newest usable snapshot file of this node.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn latest_snapshot(&self) -> Result<Option<SnapshotFile>, Error> {
+        snapshot::latest(&self.shared.dir)
+    }
+
+    /// Begins to receive a snapshot of another node.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn incoming_snapshot(&self) -> Result<SnapshotWriter, Error> {
+        SnapshotWriter::create(&self.shared.dir)
+    }
+
+    /// Replaces the state by that of a snapshot, as a whole or not at all, even under `kill -9`. Returns its mark. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`] when the file is damaged, which leaves the state as it was; otherwise when the disk fails.
+    pub fn install(&self, file: &SnapshotFile) -> Result<Bytes, Error> {
+        let _writing = self.shared.writing.lock();
+        let _gate = self.shared.flushing.lock();
+        let file = snapshot::adopt(&self.shared.dir, file)?;
+        let tree = snapshot::load(&self.shared.dir, &file, &self.shared.settings)?;
+        let mark = tree.mark()?;
+        let old = {
+            let mut layers = self.shared.layers.write();
+            layers.active = Changes::new();
+            layers.active_bytes = 0;
+            layers.frozen = None;
+            layers.applied.clone_from(&mark);
+            layers.flushed.clone_from(&mark);
+            std::mem::replace(&mut layers.tree, tree)
+        };
+        old.destroy();
+        Ok(mark.unwrap_or_default())
+    }
+
+    /// A hash over all keys and values at the present mark, the same on every replica there. Blocks commits.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn digest(&self) -> Result<u64, Error> {
+        const TOGETHER: usize = 4_096;
+        let view = self.view();
+        let mut hash = Fnv::default();
+        let mut lower = vec![1];
+        loop {
+            let items = view.layers.range(None, &lower, &[u8::MAX], TOGETHER)?;
+            for (key, value) in &items {
+                hash.update(&key.len().to_be_bytes());
+                hash.update(key);
+                hash.update(&value.len().to_be_bytes());
+                hash.update(value);
+            }
+            match items.last() {
+                Some((last, _)) if items.len() == TOGETHER => lower = [last, &[0][..]].concat(),
+                Some(_) | None => return Ok(hash.0),
+            }
+        }
+    }
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo). Enough to tell replicas apart that differ by accident.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn update(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+/// Keys of a keyspace with their values.
+pub type Items<K> = Vec<(<K as Keyspace>::Key, <K as Keyspace>::Value)>;
+
+/// Reading, from a view or within a transaction.
+pub trait Read {
+    #[doc(hidden)]
+    fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, Error>;
+    #[doc(hidden)]
+    fn range_bytes(&self, lower: &[u8], upper: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Error>;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or the value is damaged.
+    fn get<K: Keyspace>(&self, key: &K::Key) -> Result<Option<K::Value>, Error> {
+        self.get_bytes(&full_key::<K>(key))?.map(|bytes| decode_value::<K>(&bytes)).transpose()
+    }
+
+    /// Whether a key has a value.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    fn contains<K: Keyspace>(&self, key: &K::Key) -> Result<bool, Error> {
+        Ok(self.get_bytes(&full_key::<K>(key))?.is_some())
+    }
+
+    /// At most `limit` items whose key bytes lie in `[lower, upper)`, ascending. Without `upper`, to the end
+    /// of the keyspace.
+    ///
+    /// # Errors
+    /// When the disk cannot be read or something read is damaged.
+    fn range<K: Keyspace>(
+        &self,
+        lower: &[u8],
+        upper: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Items<K>, Error> {
+        let (lower, upper) = bounds::<K>(lower, upper);
+        self.range_bytes(&lower, &upper, limit)?
+            .into_iter()
+            .map(|(key, value)| Ok((decode_key::<K>(&key)?, decode_value::<K>(&value)?)))
+            .collect()
+    }
+
+    /// As [`Read::range`], without the values.
+    ///
+    /// # Errors
+    /// As [`Read::range`].
+    fn keys<K: Keyspace>(
+        &self,
+        lower: &[u8],
+        upper: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<K::Key>, Error> {
+        let (lower, upper) = bounds::<K>(lower, upper);
+        self.range_bytes(&lower, &upper, limit)?.into_iter().map(|(key, _)| decode_key::<K>(&key)).collect()
+    }
+
+    /// At most `limit` items whose key bytes begin with `prefix`, ascending, from behind `after` on.
+    ///
+    /// # Errors
+    /// As [`Read::range`].
+    fn prefix<K: Keyspace>(
+        &self,
+        prefix: &[u8],
+        after: Option<&K::Key>,
+        limit: usize,
+    ) -> Result<Items<K>, Error> {
+        let (lower, upper) = prefix_bounds::<K>(prefix, after);
+        self.range_bytes(&lower, &upper, limit)?
+            .into_iter()
+            .map(|(key, value)| Ok((decode_key::<K>(&key)?, decode_value::<K>(&value)?)))
+            .collect()
+    }
+
+    /// As [`Read::prefix`], without the values.
+    ///
+    /// # Errors
+    /// As [`Read::range`].
+    fn keys_prefix<K: Keyspace>(
+        &self,
+        prefix: &[u8],
+        after: Option<&K::Key>,
+        limit: usize,
+    ) -> Result<Vec<K::Key>, Error> {
+        let (lower, upper) = prefix_bounds::<K>(prefix, after);
+        self.range_bytes(&lower, &upper, limit)?.into_iter().map(|(key, _)| decode_key::<K>(&key)).collect()
+    }
+}
+
+fn decode_key<K: Keyspace>(bytes: &[u8]) -> Result<K::Key, Error> {
+    bytes
+        .get(1..)
+        .and_then(K::decode_key)
+        .ok_or_else(|| Error::Corrupt { keyspace: K::NAME, reason: "a key cannot be read".to_owned() })
+}
+
+fn bounds<K: Keyspace>(lower: &[u8], upper: Option<&[u8]>) -> (Vec<u8>, Vec<u8>) {
+    let lower = [&[K::PREFIX][..], lower].concat();
+    let upper = match upper {
+        Some(upper) => [&[K::PREFIX][..], upper].concat(),
+        None => vec![K::PREFIX + 1],
+    };
+    (lower, upper)
+}
+
+fn prefix_bounds<K: Keyspace>(prefix: &[u8], after: Option<&K::Key>) -> (Vec<u8>, Vec<u8>) {
+    let whole = [&[K::PREFIX][..], prefix].concat();
+    let mut upper = whole.clone();
+    // The first key behind all that begin so: the last byte that can be raised, raised. The prefix byte of
+    // a keyspace always can.
+    while let Some(last) = upper.pop() {
+        if last < u8::MAX {
+            upper.push(last + 1);
+            break;
+        }
+    }
+    let lower = match after {
+        Some(after) => {
+            let mut key = full_key::<K>(after);
+            key.push(0);
+            key
+        }
+        None => whole,
+    };
+    (lower, upper)
+}
+
+/// The state at one mark.
+pub struct StateView<'a> {
+    layers: RwLockReadGuard<'a, Layers>,
+}
+
+impl std::fmt::Debug for StateView<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateView").field("applied", &self.layers.applied).finish_non_exhaustive()
+    }
+}
+
+impl StateView<'_> {
+    /// The mark this view shows.
+    #[must_use]
+    pub fn applied(&self) -> Option<&Bytes> {
+        self.layers.applied.as_ref()
+    }
+}
+
+impl Read for StateView<'_> {
+    fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        self.layers.get(key)
+    }
+
+    fn range_bytes(&self, lower: &[u8], upper: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
+        self.layers.range(None, lower, upper, limit)
+    }
+}
+
+/// A change of the state that takes effect as a whole with [`StateTxn::commit`], or not at all.
+pub struct StateTxn<'a> {
+    shared: &'a Shared,
+    writes: Changes,
+    _writing: MutexGuard<'a, ()>,
+}
+
+impl std::fmt::Debug for StateTxn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateTxn").field("writes", &self.writes.len()).finish_non_exhaustive()
+    }
+}
+
+impl StateTxn<'_> {
+    /// Gives a key a value.
+    ///
+    /// # Errors
+    /// Never at present; the signature leaves room for engines that write through.
+    pub fn put<K: Keyspace>(&mut self, key: &K::Key, value: &K::Value) -> Result<(), Error> {
+        self.writes.insert(full_key::<K>(key), Some(Bytes::from(encode_value(value))));
+        Ok(())
+    }
+
+    /// Takes a key's value away, if it has one.
+    ///
+    /// # Errors
+    /// As [`StateTxn::put`].
+    pub fn remove<K: Keyspace>(&mut self, key: &K::Key) -> Result<(), Error> {
+        self.writes.insert(full_key::<K>(key), None);
+        Ok(())
+    }
+
+    /// Makes the change visible, under `mark`.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] after a failed flush.
+    pub fn commit(self, mark: Bytes) -> Result<(), Error> {
+        let mut layers = self.shared.layers.write();
+        if let Some(reason) = &layers.poisoned {
+            return Err(Error::Poisoned(reason.clone()));
+        }
+        for (key, value) in self.writes {
+            layers.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+            layers.active.insert(key, value);
+        }
+        layers.applied = Some(mark);
+        let full = layers.active_bytes >= self.shared.settings.flush_bytes;
+        drop(layers);
+        if full {
+            self.shared.wake.now();
+        }
+        Ok(())
+    }
+}
+
+impl Read for StateTxn<'_> {
+    fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
+        match self.writes.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.shared.layers.read_recursive().get(key),
+        }
+    }
+
+    fn range_bytes(&self, lower: &[u8], upper: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
+        self.shared.layers.read_recursive().range(Some(&self.writes), lower, upper, limit)
+    }
+}
