@@ -9,28 +9,35 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use domain::account::{KEY_PREFIX, KeyHash};
+use domain::account::{KEY_PREFIX, KeyHash, Plan};
 use domain::id::AccountId;
 use sha2::{Digest, Sha256};
 use storage::Read;
-use storage::schema::ApiKeys;
+use storage::schema::{Accounts, ApiKeys};
 
 /// For whom a request speaks. Whoever has one also sees every change that was acknowledged anywhere
 /// before the request came, because the read barrier has been passed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Principal {
     pub(crate) account: AccountId,
+    pub(crate) plan: Plan,
 }
 
 impl FromRequestParts<Deps> for Principal {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, deps: &Deps) -> Result<Self, ApiError> {
-        let key = presented_key(&parts.headers).ok_or(ApiError::Unauthorized)?;
-        // Before the look-up, so that a new key works at once on every node, and a revoked one on none.
-        deps.cluster.read_barrier().await?;
-        look_up(deps, &key)
+    async fn from_request_parts(parts: &mut Parts, _: &Deps) -> Result<Self, ApiError> {
+        // The gate has looked; without it there is no credential.
+        parts.extensions.get().copied().ok_or(ApiError::Unauthorized)
     }
+}
+
+/// For whom a request with these headers speaks.
+pub(crate) async fn authenticate(deps: &Deps, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    let key = presented_key(headers).ok_or(ApiError::Unauthorized)?;
+    // Before the look-up, so that a new key works at once on every node, and a revoked one on none.
+    deps.cluster.read_barrier().await?;
+    look_up(deps, &key)
 }
 
 /// As [`Principal`], but by what this node knows, without asking the others: for diagnosis while there
@@ -61,8 +68,12 @@ pub fn hash_key(key: &str) -> KeyHash {
 }
 
 fn look_up(deps: &Deps, key: &KeyHash) -> Result<Principal, ApiError> {
-    let known = deps.read(|view| view.get::<ApiKeys>(key))?;
-    known.map(|key| Principal { account: key.account }).ok_or(ApiError::Unauthorized)
+    let account = deps.read(|view| {
+        let Some(key) = view.get::<ApiKeys>(key)? else { return Ok(None) };
+        view.get::<Accounts>(&key.account)
+    })?;
+    let account = account.ok_or(ApiError::Unauthorized)?;
+    Ok(Principal { account: account.id, plan: account.plan })
 }
 
 #[cfg(test)]

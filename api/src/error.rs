@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use domain::rejection::Rejection;
 use raft::{ProposeError, ReadError};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Seconds after which asking again makes sense while there is no leader: an election is over by then.
@@ -21,12 +22,24 @@ pub enum ApiError {
     /// No credential, or none that is known.
     #[error("invalid or missing API key")]
     Unauthorized,
-    /// The account's plan allows no more jobs.
-    #[error("your plan allows at most {jobs_max} jobs")]
+    /// The account's plan allows no more of something.
+    #[error("your plan allows at most {max} {what}")]
     PlanLimit {
         /// How many it allows.
-        jobs_max: u64,
+        max: u64,
+        /// Of what.
+        what: &'static str,
     },
+    /// What a change was computed from has moved on. Handlers compute it again; a client sees it only after
+    /// many tries.
+    #[error("it is being changed by others, try again")]
+    Stale,
+    /// A random id is taken. Handlers draw another one.
+    #[error("an id is taken")]
+    Taken,
+    /// A request with this idempotency key was answered before; the gate gives that answer again.
+    #[error("the request was answered before")]
+    Answered,
     /// There is no such thing, or it is another account's, which must look the same.
     #[error("no such {0}")]
     NotFound(&'static str),
@@ -35,7 +48,7 @@ pub enum ApiError {
     MethodNotAllowed,
     /// The request does not fit the present state of the thing.
     #[error("{0}")]
-    Conflict(&'static str),
+    Conflict(Cow<'static, str>),
     /// The client took too long to send its body.
     #[error("the request body took too long to arrive")]
     Timeout,
@@ -63,6 +76,10 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    pub(crate) fn conflict(message: &'static str) -> Self {
+        Self::Conflict(message.into())
+    }
+
     fn parts(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Invalid(issues) if issues.misshapen() => (StatusCode::BAD_REQUEST, "validation_error"),
@@ -71,7 +88,9 @@ impl ApiError {
             Self::PlanLimit { .. } => (StatusCode::FORBIDDEN, "plan_limit_exceeded"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::Conflict(_) => (StatusCode::CONFLICT, "conflict"),
+            Self::Conflict(_) | Self::Stale | Self::Taken | Self::Answered => {
+                (StatusCode::CONFLICT, "conflict")
+            }
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -85,6 +104,10 @@ impl ApiError {
 /// The cause of an answer with status 500, on its way to whoever logs it.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
+
+/// Marks a refusal that the gate replaces by the answer that was given before.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnsweredBefore;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -115,6 +138,9 @@ impl IntoResponse for ApiError {
             }
             Self::NoLeader | Self::OutcomeUnknown | Self::NotReady => {
                 response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SEC);
+            }
+            Self::Answered => {
+                response.extensions_mut().insert(AnsweredBefore);
             }
             Self::Internal(cause) => {
                 response.extensions_mut().insert(Cause(Arc::from(cause)));
@@ -159,14 +185,26 @@ impl From<Rejection> for ApiError {
             Rejection::NoSuchJob => Self::NotFound("job"),
             Rejection::NoSuchSpace => Self::NotFound("space"),
             Rejection::NoSuchExecution => Self::NotFound("execution"),
-            Rejection::AlreadyPaused => Self::Conflict("the job is already paused"),
-            Rejection::AlreadyActive => Self::Conflict("the job is already active"),
-            Rejection::TooManyJobs { jobs_max } => Self::PlanLimit { jobs_max },
-            Rejection::TooManyOpen => Self::Conflict("the job has too many unfinished executions"),
-            Rejection::Stale => Self::Conflict("the job is being changed by others, try again"),
+            Rejection::NoSuchKey => Self::NotFound("API key"),
+            Rejection::NoSuchChannel => Self::NotFound("channel"),
+            Rejection::AlreadyPaused => Self::conflict("it is already paused"),
+            Rejection::AlreadyActive => Self::conflict("it is already active"),
+            Rejection::TooManyJobs { jobs_max } => Self::PlanLimit { max: jobs_max, what: "jobs" },
+            Rejection::TooManyDiagnoses { diagnoses_max } => {
+                Self::PlanLimit { max: diagnoses_max, what: "diagnoses a day" }
+            }
+            Rejection::TooMany { max } => {
+                Self::Conflict(format!("an account has at most {max} of them").into())
+            }
+            Rejection::EmailTaken => Self::conflict("an account with this email exists already"),
+            Rejection::SpaceNotEmpty => Self::conflict("the space still has jobs; move or delete them first"),
+            Rejection::TooManyOpen => Self::conflict("the job has too many unfinished executions"),
+            Rejection::Stale => Self::Stale,
+            Rejection::Exists => Self::Taken,
+            Rejection::Answered => Self::Answered,
             // Answers to commands that no request of a client proposes, or that its handler acts on.
             Rejection::NoSuchNode
-            | Rejection::Exists
+            | Rejection::NoSuchDelivery
             | Rejection::NotClaimable
             | Rejection::NotRecorded(_)
             | Rejection::NotLive

@@ -3,6 +3,7 @@
 use crate::error::ApiError;
 use crate::fields::{self, Issues};
 use crate::json::{self, Value};
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
@@ -29,23 +30,24 @@ impl<S: Send + Sync> FromRequest<S> for Json {
         if !is_json(request.headers()) {
             return Err(ApiError::MediaType);
         }
-        let bytes_max = limits::API_BODY_BYTES_MAX;
-        // Refused before it is read, so that a client that waits for "100 Continue" need not send it.
-        if announced_bytes(request.headers()).is_some_and(|bytes| bytes > bytes_max) {
-            return Err(ApiError::TooLarge { bytes_max });
-        }
-        let collected = timeout(BODY_TIMEOUT, Limited::new(request.into_body(), bytes_max).collect()).await;
-        let bytes = match collected {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(ApiError::TooLarge { bytes_max });
-            }
-            Ok(Err(_)) => return Err(fields::misshapen(fields::ROOT, "broke off")),
-            Err(_) => return Err(ApiError::Timeout),
-        };
+        let bytes = collect(request, limits::API_BODY_BYTES_MAX).await?;
         json::parse(&bytes)
             .map(Self)
             .map_err(|error| fields::misshapen(fields::ROOT, format!("is not valid JSON: {error}")))
+    }
+}
+
+/// The whole body of a request, of `bytes_max` bytes at most.
+pub(crate) async fn collect(request: Request, bytes_max: usize) -> Result<Bytes, ApiError> {
+    // Refused before it is read, so that a client that waits for "100 Continue" need not send it.
+    if announced_bytes(request.headers()).is_some_and(|bytes| bytes > bytes_max) {
+        return Err(ApiError::TooLarge { bytes_max });
+    }
+    match timeout(BODY_TIMEOUT, Limited::new(request.into_body(), bytes_max).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { bytes_max }),
+        Ok(Err(_)) => Err(fields::misshapen(fields::ROOT, "broke off")),
+        Err(_) => Err(ApiError::Timeout),
     }
 }
 

@@ -11,9 +11,11 @@ mod deadline; // a connection whose peer must keep reading
 mod error; // what a refusal looks like
 mod extract; // bodies, queries and ids that fail in our error shape
 mod fields; // typed fields of a JSON object, with all that is wrong with them
+mod gate; // what every request with a credential passes
 mod health; // alive, ready, metrics
 mod json; // JSON as it was sent: order and duplicates kept
 mod observe; // request ids, metrics, the log of what went wrong
+mod once; // requests that are answered once
 mod page; // lists in pages
 mod resources; // one file a resource
 mod routes; // THE TABLE: what can be called
@@ -21,6 +23,7 @@ mod server; // connections: limits, timeouts, shutdown
 mod time; // instants as text
 
 use axum::Router;
+use domain::account::Plans;
 use domain::time::Clock;
 use raft::Cluster;
 use std::sync::Arc;
@@ -40,6 +43,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Which targets a job may have.
     pub targets: Arc<dyn TargetPolicy>,
+    /// What each plan allows.
+    pub plans: Arc<Plans>,
     /// Renders this node's metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
@@ -64,7 +69,7 @@ pub trait TargetPolicy: Send + Sync {
 
 /// Everything that can be called, as one service.
 pub fn router(deps: Deps) -> Router {
-    routes::table()
+    routes::table(&deps)
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(deps.clone(), observe::observe))

@@ -1,18 +1,20 @@
 //! THE TABLE: everything that can be called.
 //!
-//! Whatever takes a `Principal` needs a credential; only the last three do not.
 
 use crate::Deps;
 use crate::error::ApiError;
-use crate::health;
 use crate::resources::{cluster, executions, jobs};
+use crate::{gate, health};
 use axum::Router;
 use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 /// Every path, its methods and their handlers. GET routes answer HEAD as well.
-pub(crate) fn table() -> Router<Deps> {
+///
+/// What stands above the gate needs a credential.
+pub(crate) fn table(deps: &Deps) -> Router<Deps> {
     Router::new()
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
         .route("/v1/jobs/{id}", get(jobs::get).patch(jobs::update).delete(jobs::delete))
@@ -21,6 +23,7 @@ pub(crate) fn table() -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route_layer(from_fn_with_state(deps.clone(), gate::pass))
         .route("/v1/cluster", get(cluster::get))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))

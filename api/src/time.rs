@@ -1,6 +1,6 @@
 //! Instants as text: RFC 3339 in UTC with `Z`, whole seconds (documented).
 
-use domain::time::Timestamp;
+use domain::time::{Timestamp, civil};
 use serde::{Serialize, Serializer};
 
 /// An instant that is written the documented way.
@@ -10,7 +10,7 @@ pub(crate) struct Rfc3339(pub(crate) Timestamp);
 impl std::fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let secs = self.0.as_secs();
-        let (year, month, day) = civil(secs / 86_400);
+        let (year, month, day) = civil(self.0.as_days());
         let (hour, minute, second) = (secs / 3_600 % 24, secs / 60 % 60, secs % 60);
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
@@ -20,26 +20,6 @@ impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
-}
-
-/// Year, month and day of the proleptic Gregorian calendar, from days since 1970-01-01.
-///
-/// The year is taken to start in March, so that the leap day is its last; the algorithm is Howard
-/// Hinnant's `civil_from_days` ("chrono-Compatible Low-Level Date Algorithms", 2013) for days that
-/// are not negative.
-fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_OF_400_YEARS: u64 = 146_097;
-    /// From 0000-03-01 to 1970-01-01.
-    const DAYS_BEFORE_1970: u64 = 719_468;
-
-    let days = days + DAYS_BEFORE_1970;
-    let (era, day_of_era) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

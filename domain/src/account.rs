@@ -5,28 +5,100 @@ use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What an account may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plan {
-    /// 10 jobs.
+    /// To try it.
     Free,
-    /// 50 jobs.
+    /// For one person's projects.
     Maker,
-    /// 500 jobs.
+    /// For a team.
     Pro,
-    /// As many jobs as the cluster holds.
+    /// As much as the cluster holds.
     Scale,
 }
 
 impl Plan {
-    /// How many jobs an account on this plan may have; `None` means no limit.
+    /// Every plan, smallest first.
+    pub const ALL: [Self; 4] = [Self::Free, Self::Maker, Self::Pro, Self::Scale];
+
+    /// As the API and the settings write it.
     #[must_use]
-    pub fn jobs_max(self) -> Option<u64> {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Free => Some(10),
-            Self::Maker => Some(50),
-            Self::Pro => Some(500),
-            Self::Scale => None,
+            Self::Free => "free",
+            Self::Maker => "maker",
+            Self::Pro => "pro",
+            Self::Scale => "scale",
+        }
+    }
+}
+
+/// What a plan allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Jobs; `None` means no limit.
+    pub jobs_max: Option<u64>,
+    /// Requests to the API a minute, over the whole cluster; `None` means no limit.
+    pub general_per_minute: Option<u64>,
+    /// Manual runs a minute, over the whole cluster; `None` means no limit.
+    pub run_per_minute: Option<u64>,
+    /// AI diagnoses a day (UTC); `None` means no limit.
+    pub diagnoses_per_day: Option<u64>,
+    /// Days for which the history is kept.
+    pub history_days: u64,
+}
+
+/// What each plan allows. The default is the documented table; an operator may set another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plans {
+    /// Of [`Plan::Free`].
+    pub free: PlanLimits,
+    /// Of [`Plan::Maker`].
+    pub maker: PlanLimits,
+    /// Of [`Plan::Pro`].
+    pub pro: PlanLimits,
+    /// Of [`Plan::Scale`].
+    pub scale: PlanLimits,
+}
+
+impl Plans {
+    /// What `plan` allows.
+    #[must_use]
+    pub fn of(&self, plan: Plan) -> PlanLimits {
+        match plan {
+            Plan::Free => self.free,
+            Plan::Maker => self.maker,
+            Plan::Pro => self.pro,
+            Plan::Scale => self.scale,
+        }
+    }
+
+    /// What `plan` allows, to be changed.
+    pub fn of_mut(&mut self, plan: Plan) -> &mut PlanLimits {
+        match plan {
+            Plan::Free => &mut self.free,
+            Plan::Maker => &mut self.maker,
+            Plan::Pro => &mut self.pro,
+            Plan::Scale => &mut self.scale,
+        }
+    }
+}
+
+impl Default for Plans {
+    fn default() -> Self {
+        let limits = |jobs_max, general, run, diagnoses_per_day, history_days| PlanLimits {
+            jobs_max,
+            general_per_minute: Some(general),
+            run_per_minute: Some(run),
+            diagnoses_per_day,
+            history_days,
+        };
+        Self {
+            free: limits(Some(10), 60, 5, Some(0), 7),
+            maker: limits(Some(50), 300, 10, Some(20), 30),
+            pro: limits(Some(500), 1_000, 30, Some(100), 90),
+            scale: limits(None, 5_000, 100, None, 365),
         }
     }
 }
@@ -38,8 +110,46 @@ pub struct Account {
     pub id: AccountId,
     /// What it may use.
     pub plan: Plan,
+    /// Where its owner is reached, when that is known.
+    #[serde(default)]
+    pub email: Option<String>,
+    /// How it pays, once it does.
+    #[serde(default)]
+    pub billing: Option<Billing>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// How an account pays: what the payment service calls it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Billing {
+    /// The service's id of the customer.
+    pub customer: String,
+    /// The service's id of the subscription, while there is one.
+    #[serde(default)]
+    pub subscription: Option<String>,
+    /// The instant of the newest event that was taken over. Events arrive in any order; an older one
+    /// changes nothing.
+    pub changed_at: Timestamp,
+}
+
+/// Somebody who signs in with a password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// In lower case; names the user.
+    pub email: String,
+    /// For which account.
+    pub account: AccountId,
+    /// An Argon2id hash in the PHC string format, never the password.
+    pub password: String,
+    /// When they registered.
+    pub created_at: Timestamp,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("User").field("account", &self.account).finish_non_exhaustive()
+    }
 }
 
 /// SHA-256 of a whole key. Keys are 190 random bits, so a plain hash is enough: there is no
@@ -61,6 +171,9 @@ pub struct ApiKey {
     pub last_four: String,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When a request last presented it, to about a minute.
+    #[serde(default)]
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// What every API key starts with (documented).

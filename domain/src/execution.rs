@@ -11,7 +11,7 @@
 //! A scheduled firing is born claimed: the claim creates it. Retries, manual runs and orphaned
 //! executions wait as pending in the due index until the owner of their shard claims them.
 
-use crate::id::{ExecutionId, JobId, NodeId};
+use crate::id::{DeliveryId, ExecutionId, JobId, NodeId};
 use crate::job::Delivery;
 use crate::limits;
 use crate::node::Incarnation;
@@ -238,6 +238,17 @@ pub struct ResponseBody {
     pub truncated: bool,
 }
 
+/// What an assistant made of a failed execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// What it said.
+    pub text: String,
+    /// Which model said it.
+    pub model: String,
+    /// When.
+    pub created_at: Timestamp,
+}
+
 /// Why an outcome changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NotRecorded {
@@ -263,6 +274,8 @@ pub enum DueItem {
     Firing(JobId),
     /// A pending execution.
     Execution(ExecutionId),
+    /// A message to a channel.
+    Delivery(DeliveryId),
 }
 
 impl DueItem {
@@ -272,6 +285,7 @@ impl DueItem {
         match self {
             Self::Firing(job) => job,
             Self::Execution(id) => id.job,
+            Self::Delivery(id) => id.execution.job,
         }
     }
 }

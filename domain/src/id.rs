@@ -4,6 +4,7 @@
 //! The text form is the documented prefix and base62 digits of fixed width in ASCII order
 //! (`0-9A-Za-z`), so that texts sort as the numbers do.
 
+use crate::channel::EventKind;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -49,7 +50,7 @@ fn from_base62(text: &str, width: usize) -> Result<u128, InvalidId> {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(pub u64);
 
@@ -212,6 +213,40 @@ impl FromStr for ExecutionId {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let digits = text.strip_prefix(Self::PREFIX).ok_or(InvalidId)?;
         from_base62(digits, WIDTH_128).map(Self::from_u128)
+    }
+}
+
+/// Names one message to one channel about one execution, and the event it tells of.
+///
+/// Derived, never minted: recording an outcome twice makes the same deliveries. It starts with the
+/// execution, so that ids sort by time and show their job.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeliveryId {
+    /// What it tells of.
+    pub execution: ExecutionId,
+    /// Which event.
+    pub event: EventKind,
+    /// To whom.
+    pub channel: ChannelId,
+}
+
+impl DeliveryId {
+    /// What the text form starts with.
+    pub const PREFIX: &'static str = "evt_";
+}
+
+impl fmt::Display for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::PREFIX)?;
+        f.write_str(&to_base62(self.execution.as_u128(), WIDTH_128))?;
+        f.write_str(&to_base62(u128::from(self.event.number()), 1))?;
+        f.write_str(&to_base62(u128::from(self.channel.0), WIDTH_64))
+    }
+}
+
+impl fmt::Debug for DeliveryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

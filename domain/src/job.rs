@@ -190,6 +190,9 @@ pub struct LastRun {
 /// How far a job has got: changed by every firing, and therefore small and stored apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobState {
+    /// Whose job it is, so that an outcome is counted without reading the configuration.
+    #[serde(default)]
+    pub account: AccountId,
     /// Rises with every change of the configuration or the pause state. A claim names the
     /// generation it was computed from and is refused when that is no longer the current one.
     pub generation: u64,

@@ -11,6 +11,8 @@
 //!   ([`job::JobState`], changed by firings).
 //! - [`schedule`]: cron text and a time zone made into due instants.
 //! - [`execution`]: one firing and all its attempts; what becomes due ([`execution::DueItem`]).
+//! - [`channel`]: where messages about outcomes go, and which events there are.
+//! - [`delivery`]: one message to one channel, and its attempts.
 //! - [`retry`]: how long to wait before the next attempt.
 //! - [`shard`]: which node looks after which jobs.
 //! - [`node`]: members, and the incarnations of their processes.
@@ -18,6 +20,8 @@
 //! - [`id`], [`time`], [`limits`]: names, instants and bounds.
 
 pub mod account;
+pub mod channel;
+pub mod delivery;
 pub mod execution;
 pub mod id;
 pub mod job;

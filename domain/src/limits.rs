@@ -50,6 +50,31 @@ pub const PER_PAGE_DEFAULT: u32 = 20;
 /// See [`PER_PAGE_DEFAULT`].
 pub const PER_PAGE_MAX: u32 = 100;
 
+/// Bytes of an import (documented).
+pub const IMPORT_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Jobs of an import (documented).
+pub const IMPORT_JOBS_MAX: usize = 1_000;
+/// Jobs of a bulk action (documented).
+pub const BULK_JOBS_MAX: usize = 100;
+/// Alert channels of one account; lists come whole.
+pub const CHANNELS_MAX: usize = 100;
+/// API keys of one account; lists come whole.
+pub const KEYS_MAX: usize = 100;
+/// Spaces of one account; lists come whole.
+pub const SPACES_MAX: usize = 500;
+/// Characters of the name of a key or a channel: a label, not a text.
+pub const LABEL_CHARS_MAX: usize = 100;
+/// How long the answer to a request with an idempotency key is kept (documented).
+pub const ANSWER_KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// Answers that have outlived their time and go with each new one.
+pub const ANSWERS_FORGOTTEN_MAX: usize = 4;
+/// Jobs whose cursors one step of a pause or resumption of their space moves.
+pub const ALIGNED_TOGETHER_MAX: usize = 256;
+/// How long a message to a channel is tried again. Channels are promised at least a day (documented).
+pub const DELIVERY_TRIED_FOR: Duration = Duration::from_secs(25 * 3_600);
+/// How often the use of one API key is written down at most (documented).
+pub const KEY_USE_NOTED_EVERY: Duration = Duration::from_secs(60);
+
 /// How early a firing is claimed, by default. Longer than an election, so that one costs no lateness.
 pub const CLAIM_AHEAD_DEFAULT: Duration = Duration::from_millis(2_000);
 /// A node that the leader has not heard of for this long is dead; its executions go to others.

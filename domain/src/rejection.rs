@@ -15,6 +15,15 @@ pub enum Rejection {
     /// There is no such space, or it belongs to another account.
     #[error("no such space")]
     NoSuchSpace,
+    /// There is no such key, or it belongs to another account.
+    #[error("no such key")]
+    NoSuchKey,
+    /// There is no such channel, or it belongs to another account.
+    #[error("no such channel")]
+    NoSuchChannel,
+    /// There is no such delivery any more.
+    #[error("no such delivery")]
+    NoSuchDelivery,
     /// There is no such execution any more.
     #[error("no such execution")]
     NoSuchExecution,
@@ -36,6 +45,27 @@ pub enum Rejection {
         /// How many it allows.
         jobs_max: u64,
     },
+    /// The account's plan allows no more diagnoses today.
+    #[error("the plan allows at most {diagnoses_max} diagnoses a day")]
+    TooManyDiagnoses {
+        /// How many it allows.
+        diagnoses_max: u64,
+    },
+    /// The account has as many of them as it may have.
+    #[error("an account has at most {max} of them")]
+    TooMany {
+        /// How many it may have.
+        max: u64,
+    },
+    /// Somebody is registered with this address.
+    #[error("the address is taken")]
+    EmailTaken,
+    /// The space still holds jobs.
+    #[error("the space still has jobs")]
+    SpaceNotEmpty,
+    /// A request with this idempotency key was answered before.
+    #[error("the request was answered before")]
+    Answered,
     /// The job has as many unfinished executions as it may have.
     #[error("the job has too many unfinished executions")]
     TooManyOpen,

@@ -18,6 +18,12 @@ pub struct Space {
     /// Since when its jobs do not fire, if they do not.
     #[serde(default)]
     pub paused_at: Option<Timestamp>,
+    /// Rises with every pause and resumption; what was computed under another one is stale.
+    #[serde(default)]
+    pub generation: u64,
+    /// How many jobs it holds.
+    #[serde(default)]
+    pub jobs: u64,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last changed.

@@ -85,7 +85,7 @@ impl Coordinator {
         for reply in replies {
             match reply {
                 Ok(Applied::Swept(records)) => tracing::debug!(records, "swept history of a deleted job"),
-                Ok(Applied::Done | Applied::Registered(_) | Applied::Claimed(_)) => {}
+                Ok(Applied::Done | Applied::Registered(_) | Applied::Claimed(_) | Applied::All(_)) => {}
                 Err(rejection) => tracing::debug!(%rejection, "coordinator overtaken"),
             }
         }

@@ -53,7 +53,13 @@ impl Founder {
 
     async fn found(&self, key: &Secret) {
         let created_at = self.sleeper.now();
-        let account = Account { id: AccountId(rand::random()), plan: Plan::Scale, created_at };
+        let account = Account {
+            id: AccountId(rand::random()),
+            plan: Plan::Scale,
+            email: None,
+            billing: None,
+            created_at,
+        };
         let text = key.expose();
         let key = ApiKey {
             id: KeyId(rand::random()),
@@ -62,6 +68,7 @@ impl Founder {
             hash: api::hash_key(text),
             last_four: text.chars().skip(text.chars().count().saturating_sub(4)).collect(),
             created_at,
+            last_used_at: None,
         };
         match self.cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await {
             Ok(_) => tracing::info!("first account made, with the given API key"),

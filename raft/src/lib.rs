@@ -254,7 +254,7 @@ impl Cluster {
         };
         match self.propose(Command::RegisterNode(command)).await? {
             Applied::Registered(incarnation) => Ok(incarnation),
-            Applied::Done | Applied::Claimed(_) | Applied::Swept(_) => {
+            Applied::Done | Applied::Claimed(_) | Applied::All(_) | Applied::Swept(_) => {
                 Err(ProposeError::Rejected(Rejection::UnknownSession))
             }
         }

@@ -102,6 +102,7 @@ impl Writer {
                 job: self.job(id),
                 next_run_at: next,
                 paused: self.random.chance(5),
+                jobs_max: None,
             })),
             (2, Some(_), _) => {
                 Command::UpdateJob(Box::new(UpdateJob { job: self.job(id), expected, next_run_at: next }))
@@ -235,7 +236,7 @@ fn register(node: NodeId) -> Command {
 fn bootstrap() -> Bootstrap {
     let created_at = Timestamp::from_secs(5);
     Bootstrap {
-        account: Account { id: ACCOUNT, plan: Plan::Scale, created_at },
+        account: Account { id: ACCOUNT, plan: Plan::Scale, email: None, billing: None, created_at },
         key: ApiKey {
             id: KeyId(3),
             account: ACCOUNT,
@@ -243,6 +244,7 @@ fn bootstrap() -> Bootstrap {
             hash: [7; 32],
             last_four: "abcd".to_owned(),
             created_at,
+            last_used_at: None,
         },
     }
 }
@@ -254,6 +256,8 @@ fn space(id: SpaceId, at: Timestamp) -> Space {
         name: "s".to_owned(),
         timezone: "UTC".to_owned(),
         paused_at: None,
+        generation: 0,
+        jobs: 0,
         created_at: at,
         updated_at: at,
     }

@@ -10,9 +10,17 @@
 //! | 0x02 | `sessions` | node | the proposals of its process that were applied |
 //! | 0x03 | `nodes` | node | [`Node`] |
 //! | 0x04 | `shard_map` | the one | [`ShardMap`] |
+//! | 0x05 | `secrets` | the one | [`Secrets`] |
 //! | 0x10 | `accounts` | account | [`Account`] |
 //! | 0x11 | `api_keys` | key hash | [`ApiKey`] |
+//! | 0x12 | `account_keys` | account, key | key hash |
+//! | 0x13 | `users` | email in lower case | [`User`] |
+//! | 0x14 | `ended_sessions` | expiry, session | `()` |
+//! | 0x15 | `customers` | customer of the payment service | account |
 //! | 0x20 | `spaces` | space | [`Space`] |
+//! | 0x21 | `account_spaces` | account, space | `()` |
+//! | 0x22 | `unaligned_spaces` | space | `()` |
+//! | 0x28 | `channels` | account, channel | [`Channel`] |
 //! | 0x30 | `jobs` | job | [`Job`] |
 //! | 0x31 | `job_states` | job | [`JobState`] |
 //! | 0x32 | `account_jobs` | account, newest first, job | `()` |
@@ -23,16 +31,23 @@
 //! | 0x42 | `due` | shard, instant, item | `()` |
 //! | 0x43 | `claims` | node, execution | `()` |
 //! | 0x44 | `deleted_jobs` | job | `()` |
+//! | 0x45 | `diagnoses` | job, newest first | [`Diagnosis`] |
+//! | 0x50 | `deliveries` | delivery | [`Delivery`] |
+//! | 0x51 | `delivery_claims` | node, delivery | `()` |
+//! | 0x60 | `answers` | account, hash of the idempotency key | [`Answer`] |
+//! | 0x61 | `answers_by_expiry` | expiry, account, hash of the idempotency key | `()` |
 
 use crate::keyspace::Keyspace;
-use domain::account::{Account, ApiKey, KeyHash};
-use domain::execution::{DueItem, Execution, ResponseBody};
-use domain::id::{AccountId, ExecutionId, JobId, NodeId, SpaceId};
+use domain::account::{Account, ApiKey, KeyHash, User};
+use domain::channel::{Channel, EventKind};
+use domain::delivery::Delivery;
+use domain::execution::{Diagnosis, DueItem, Execution, ResponseBody};
+use domain::id::{AccountId, ChannelId, DeliveryId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
 use domain::job::{Job, JobState};
 use domain::node::{Node, SessionId};
 use domain::shard::{ShardId, ShardMap};
 use domain::space::Space;
-use domain::time::Timestamp;
+use domain::time::{Month, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -54,6 +69,38 @@ pub struct Meta {
     /// Jobs that are.
     #[serde(default)]
     pub jobs_paused: u64,
+    /// Alert channels of all accounts. Without any, an outcome need not look for them.
+    #[serde(default)]
+    pub channels: u64,
+    /// Those that are told of every execution.
+    #[serde(default)]
+    pub channels_of_all: u64,
+}
+
+/// What only the nodes may know.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secrets {
+    /// What session tokens are signed with; 32 random bytes.
+    pub session_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secrets(…)")
+    }
+}
+
+/// The answer to a request that named itself with an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// SHA-256 of the request.
+    pub request: [u8; 32],
+    /// What whoever proposed wants to remember of its answer.
+    pub memo: Vec<u8>,
+    /// The encoded replies to the commands that were applied with it.
+    pub replies: Vec<u8>,
+    /// When it is forgotten.
+    pub expires_at: Timestamp,
 }
 
 /// The proposals of one process that have been applied, and what was answered.
@@ -73,6 +120,32 @@ pub struct Usage {
     /// How many jobs.
     #[serde(default)]
     pub jobs: u64,
+    /// Which month `executions` counts.
+    #[serde(default)]
+    pub month: Month,
+    /// Executions that ended in that month, skipped ones left out.
+    #[serde(default)]
+    pub executions: u64,
+    /// Which day `diagnoses` counts, in days since the Unix epoch.
+    #[serde(default)]
+    pub day: u64,
+    /// Diagnoses made on that day.
+    #[serde(default)]
+    pub diagnoses: u64,
+}
+
+impl Usage {
+    /// Executions that ended in the month of `now`.
+    #[must_use]
+    pub fn executions_in_month_of(&self, now: Timestamp) -> u64 {
+        if self.month == now.month() { self.executions } else { 0 }
+    }
+
+    /// Diagnoses made on the day of `now`.
+    #[must_use]
+    pub fn diagnoses_on_day_of(&self, now: Timestamp) -> u64 {
+        if self.day == now.as_days() { self.diagnoses } else { 0 }
+    }
 }
 
 /// A key that is one 64-bit number.
@@ -128,6 +201,10 @@ numbered!(
     AccountUsage, 0x34, "account_usage", AccountId => Usage
 );
 numbered!(
+    /// Spaces that were paused or resumed, and whose jobs' cursors have not all followed yet.
+    UnalignedSpaces, 0x22, "unaligned_spaces", SpaceId => ()
+);
+numbered!(
     /// Jobs that are gone but whose history is still to be removed.
     DeletedJobs, 0x44, "deleted_jobs", JobId => ()
 );
@@ -163,6 +240,11 @@ single!(
     ShardMaps, 0x04, "shard_map", ShardMap
 );
 
+single!(
+    /// The one [`Secrets`].
+    SecretsOf, 0x05, "secrets", Secrets
+);
+
 /// API keys by the hash of the key, which is what a request presents.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiKeys;
@@ -179,6 +261,106 @@ impl Keyspace for ApiKeys {
 
     fn decode_key(bytes: &[u8]) -> Option<KeyHash> {
         bytes.try_into().ok()
+    }
+}
+
+/// A key of two 64-bit numbers.
+macro_rules! paired {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal, $first:ident, $second:ident => $value:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl Keyspace for $name {
+            const PREFIX: u8 = $prefix;
+            const NAME: &'static str = $label;
+            type Key = ($first, $second);
+            type Value = $value;
+
+            fn encode_key((first, second): &Self::Key, out: &mut Vec<u8>) {
+                out.extend_from_slice(&first.0.to_be_bytes());
+                out.extend_from_slice(&second.0.to_be_bytes());
+            }
+
+            fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
+                let mut reader = KeyReader(bytes);
+                let key = ($first(reader.u64()?), $second(reader.u64()?));
+                reader.end(key)
+            }
+        }
+    };
+}
+
+paired!(
+    /// The API keys of each account.
+    AccountKeys, 0x12, "account_keys", AccountId, KeyId => KeyHash
+);
+paired!(
+    /// The spaces of each account.
+    AccountSpaces, 0x21, "account_spaces", AccountId, SpaceId => ()
+);
+paired!(
+    /// The alert channels of each account.
+    Channels, 0x28, "channels", AccountId, ChannelId => Channel
+);
+paired!(
+    /// The jobs of a space.
+    SpaceJobs, 0x33, "space_jobs", SpaceId, JobId => ()
+);
+
+/// A key that is a text.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal => $value:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
+
+        impl Keyspace for $name {
+            const PREFIX: u8 = $prefix;
+            const NAME: &'static str = $label;
+            type Key = String;
+            type Value = $value;
+
+            fn encode_key(key: &String, out: &mut Vec<u8>) {
+                out.extend_from_slice(key.as_bytes());
+            }
+
+            fn decode_key(bytes: &[u8]) -> Option<String> {
+                String::from_utf8(bytes.to_vec()).ok()
+            }
+        }
+    };
+}
+
+named!(
+    /// Who signs in with a password, by email in lower case.
+    Users, 0x13, "users" => User
+);
+named!(
+    /// The account of each customer of the payment service.
+    Customers, 0x15, "customers" => AccountId
+);
+
+/// Session tokens that were given up before they expired.
+#[derive(Clone, Copy, Debug)]
+pub struct EndedSessions;
+
+impl Keyspace for EndedSessions {
+    const PREFIX: u8 = 0x14;
+    const NAME: &'static str = "ended_sessions";
+    /// When the token expires, and its id.
+    type Key = (Timestamp, u64);
+    type Value = ();
+
+    fn encode_key((expires_at, session): &Self::Key, out: &mut Vec<u8>) {
+        out.extend_from_slice(&expires_at.as_millis().to_be_bytes());
+        out.extend_from_slice(&session.to_be_bytes());
+    }
+
+    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
+        let mut reader = KeyReader(bytes);
+        let key = (Timestamp::from_millis(reader.u64()?), reader.u64()?);
+        reader.end(key)
     }
 }
 
@@ -202,6 +384,12 @@ impl KeyReader<'_> {
         let (number, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*number)
+    }
+
+    fn hash(&mut self) -> Option<KeyHash> {
+        let (hash, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*hash)
     }
 
     fn end<T>(&self, value: T) -> Option<T> {
@@ -250,27 +438,8 @@ impl Keyspace for AccountJobs {
     }
 }
 
-/// The jobs of a space.
-#[derive(Clone, Copy, Debug)]
-pub struct SpaceJobs;
-
-impl Keyspace for SpaceJobs {
-    const PREFIX: u8 = 0x33;
-    const NAME: &'static str = "space_jobs";
-    type Key = (SpaceId, JobId);
-    type Value = ();
-
-    fn encode_key((space, job): &Self::Key, out: &mut Vec<u8>) {
-        out.extend_from_slice(&space.0.to_be_bytes());
-        out.extend_from_slice(&job.0.to_be_bytes());
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
-        let mut reader = KeyReader(bytes);
-        let key = (SpaceId(reader.u64()?), JobId(reader.u64()?));
-        reader.end(key)
-    }
-}
+/// Bytes of an execution in a key.
+const EXECUTION_BYTES: usize = 18;
 
 fn encode_execution(id: &ExecutionId, out: &mut Vec<u8>) {
     out.extend_from_slice(&id.job.0.to_be_bytes());
@@ -286,41 +455,150 @@ fn decode_execution(bytes: &[u8]) -> Option<ExecutionId> {
     reader.end(ExecutionId { at, sequence, job })
 }
 
-/// The history of each job, newest first.
-#[derive(Clone, Copy, Debug)]
-pub struct Executions;
+/// A key that is an execution: by job, newest first.
+macro_rules! by_execution {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal => $value:ty) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name;
 
-impl Keyspace for Executions {
-    const PREFIX: u8 = 0x40;
-    const NAME: &'static str = "executions";
-    type Key = ExecutionId;
-    type Value = Execution;
+        impl Keyspace for $name {
+            const PREFIX: u8 = $prefix;
+            const NAME: &'static str = $label;
+            type Key = ExecutionId;
+            type Value = $value;
 
-    fn encode_key(key: &ExecutionId, out: &mut Vec<u8>) {
-        encode_execution(key, out);
-    }
+            fn encode_key(key: &ExecutionId, out: &mut Vec<u8>) {
+                encode_execution(key, out);
+            }
 
-    fn decode_key(bytes: &[u8]) -> Option<ExecutionId> {
-        decode_execution(bytes)
+            fn decode_key(bytes: &[u8]) -> Option<ExecutionId> {
+                decode_execution(bytes)
+            }
+        }
+    };
+}
+
+by_execution!(
+    /// The history of each job, newest first.
+    Executions, 0x40, "executions" => Execution
+);
+by_execution!(
+    /// What targets answered, apart from the history so that listing it stays cheap.
+    ResponseBodies, 0x41, "response_bodies" => ResponseBody
+);
+by_execution!(
+    /// What an assistant made of failed executions.
+    Diagnoses, 0x45, "diagnoses" => Diagnosis
+);
+
+impl Executions {
+    /// The executions of `job` before `until`, as a byte range.
+    #[must_use]
+    pub fn before(job: JobId, until: Timestamp) -> (Vec<u8>, Option<Vec<u8>>) {
+        let job_key = job.0.to_be_bytes();
+        // Newest first: whatever lies before `until` sorts behind its last millisecond.
+        let last = Timestamp::from_millis(until.as_millis().saturating_sub(1));
+        let lower = [&job_key[..], &newest_first(last)].concat();
+        (lower, job.0.checked_add(1).map(|next| next.to_be_bytes().to_vec()))
     }
 }
 
-/// What targets answered, apart from the history so that listing it stays cheap.
+fn encode_delivery(id: &DeliveryId, out: &mut Vec<u8>) {
+    encode_execution(&id.execution, out);
+    out.push(id.event.number());
+    out.extend_from_slice(&id.channel.0.to_be_bytes());
+}
+
+fn decode_delivery(bytes: &[u8]) -> Option<DeliveryId> {
+    let (execution, rest) = bytes.split_at_checked(EXECUTION_BYTES)?;
+    let mut reader = KeyReader(rest);
+    let event = EventKind::from_number(reader.u8()?)?;
+    let channel = ChannelId(reader.u64()?);
+    reader.end(DeliveryId { execution: decode_execution(execution)?, event, channel })
+}
+
+/// Messages on their way to channels.
 #[derive(Clone, Copy, Debug)]
-pub struct ResponseBodies;
+pub struct Deliveries;
 
-impl Keyspace for ResponseBodies {
-    const PREFIX: u8 = 0x41;
-    const NAME: &'static str = "response_bodies";
-    type Key = ExecutionId;
-    type Value = ResponseBody;
+impl Keyspace for Deliveries {
+    const PREFIX: u8 = 0x50;
+    const NAME: &'static str = "deliveries";
+    type Key = DeliveryId;
+    type Value = Delivery;
 
-    fn encode_key(key: &ExecutionId, out: &mut Vec<u8>) {
-        encode_execution(key, out);
+    fn encode_key(key: &DeliveryId, out: &mut Vec<u8>) {
+        encode_delivery(key, out);
     }
 
-    fn decode_key(bytes: &[u8]) -> Option<ExecutionId> {
-        decode_execution(bytes)
+    fn decode_key(bytes: &[u8]) -> Option<DeliveryId> {
+        decode_delivery(bytes)
+    }
+}
+
+/// What each node's process is delivering, so that it is found when the process is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryClaims;
+
+impl Keyspace for DeliveryClaims {
+    const PREFIX: u8 = 0x51;
+    const NAME: &'static str = "delivery_claims";
+    type Key = (NodeId, DeliveryId);
+    type Value = ();
+
+    fn encode_key((node, id): &Self::Key, out: &mut Vec<u8>) {
+        out.extend_from_slice(&node.0.to_be_bytes());
+        encode_delivery(id, out);
+    }
+
+    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
+        let (node, rest) = bytes.split_first_chunk()?;
+        Some((NodeId(u64::from_be_bytes(*node)), decode_delivery(rest)?))
+    }
+}
+
+/// Answers to requests that named themselves, by account and the hash of the name.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers;
+
+impl Keyspace for Answers {
+    const PREFIX: u8 = 0x60;
+    const NAME: &'static str = "answers";
+    type Key = (AccountId, KeyHash);
+    type Value = Answer;
+
+    fn encode_key((account, name): &Self::Key, out: &mut Vec<u8>) {
+        out.extend_from_slice(&account.0.to_be_bytes());
+        out.extend_from_slice(name);
+    }
+
+    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
+        let mut reader = KeyReader(bytes);
+        let key = (AccountId(reader.u64()?), reader.hash()?);
+        reader.end(key)
+    }
+}
+
+/// The same in the order in which they are forgotten.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswersByExpiry;
+
+impl Keyspace for AnswersByExpiry {
+    const PREFIX: u8 = 0x61;
+    const NAME: &'static str = "answers_by_expiry";
+    type Key = (Timestamp, AccountId, KeyHash);
+    type Value = ();
+
+    fn encode_key((expires_at, account, name): &Self::Key, out: &mut Vec<u8>) {
+        out.extend_from_slice(&expires_at.as_millis().to_be_bytes());
+        Answers::encode_key(&(*account, *name), out);
+    }
+
+    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
+        let mut reader = KeyReader(bytes);
+        let key = (Timestamp::from_millis(reader.u64()?), AccountId(reader.u64()?), reader.hash()?);
+        reader.end(key)
     }
 }
 
@@ -372,6 +650,10 @@ impl Keyspace for Due {
                 out.push(2);
                 encode_execution(id, out);
             }
+            DueItem::Delivery(id) => {
+                out.push(3);
+                encode_delivery(id, out);
+            }
         }
     }
 
@@ -385,6 +667,7 @@ impl Keyspace for Due {
                 reader.end(DueItem::Firing(job))?
             }
             2 => DueItem::Execution(decode_execution(reader.0)?),
+            3 => DueItem::Delivery(decode_delivery(reader.0)?),
             _ => return None,
         };
         Some(DueKey { shard, due, item })

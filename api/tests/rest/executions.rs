@@ -207,7 +207,7 @@ async fn the_history_is_pages_newest_first() {
 #[tokio::test]
 async fn executions_of_others_do_not_exist() {
     let service = Service::start().await;
-    service.add_foreign_account();
+    service.add_foreign_account().await;
     let job = service.make_job().await;
     let run = service.post(&format!("/v1/jobs/{job}/run")).await.data(200);
     let path = format!("/v1/executions/{}", run["execution_id"].as_str().unwrap());

@@ -122,7 +122,7 @@ async fn the_zone_is_the_jobs_or_the_spaces_or_utc() {
 #[tokio::test]
 async fn spaces_of_others_do_not_exist() {
     let service = Service::start().await;
-    service.add_foreign_account();
+    service.add_foreign_account().await;
     let foreign = service.add_space(2, FOREIGN_ACCOUNT, "UTC").await;
     let id = service.make_job().await;
     for space in [foreign.as_str(), "sp_00000000009", "sp_xyz789", ""] {
@@ -293,7 +293,7 @@ async fn the_plan_limits_the_number_of_jobs() {
 #[tokio::test]
 async fn jobs_of_others_do_not_exist() {
     let service = Service::start().await;
-    service.add_foreign_account();
+    service.add_foreign_account().await;
     let id = service.make_job().await;
     for (method, path) in [
         ("GET", format!("/v1/jobs/{id}")),
@@ -322,7 +322,7 @@ async fn make_jobs(service: &Service, count: u64) -> Vec<JobId> {
         job.name = format!("Job {n}");
         job.created_at = START.plus(Duration::from_secs(n));
         job.tags = if n % 10 == 0 { vec!["tenth".to_owned()] } else { Vec::new() };
-        let command = CreateJob { job, next_run_at: state.next_run_at, paused: n % 3 == 0 };
+        let command = CreateJob { job, next_run_at: state.next_run_at, paused: n % 3 == 0, jobs_max: None };
         service.cluster.propose(Command::CreateJob(Box::new(command)))
     });
     for made in join_all(commands).await {

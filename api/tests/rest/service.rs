@@ -10,7 +10,7 @@ use domain::space::Space;
 use domain::time::{Clock, Timestamp};
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Request, StatusCode};
-use raft::command::{Bootstrap, Command, CreateSpace};
+use raft::command::{Bootstrap, Command, CreateAccount, CreateKey, CreateSpace};
 use raft::{Cluster, Secret};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use storage::Storage;
-use storage::schema::{Accounts, ApiKeys};
 use tempfile::TempDir;
 use tower::ServiceExt;
 use url::Url;
@@ -123,7 +122,7 @@ impl Service {
         let clock = clock();
         let (cluster, dir) = start_node(&clock, &[NODE]).await;
         let incarnation = cluster.register().await.unwrap();
-        let account = Account { id: ACCOUNT, plan, created_at: START };
+        let account = account(ACCOUNT, plan);
         let key = key(KEY, ACCOUNT);
         cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await.unwrap();
         let router = router(&cluster, &clock);
@@ -138,16 +137,13 @@ impl Service {
         Self { router, cluster, clock, incarnation: Incarnation(0), _dir: dir }
     }
 
-    /// Puts a second account beside the first, for which there is no command.
-    pub(crate) fn add_foreign_account(&self) {
-        let state = self.cluster.state();
-        let mark = state.applied().unwrap();
-        let mut txn = state.begin();
-        let account = Account { id: FOREIGN_ACCOUNT, plan: Plan::Free, created_at: START };
-        txn.put::<Accounts>(&FOREIGN_ACCOUNT, &account).unwrap();
+    /// Makes a second account beside the first.
+    pub(crate) async fn add_foreign_account(&self) {
+        let account = account(FOREIGN_ACCOUNT, Plan::Free);
+        let create = Command::CreateAccount(Box::new(CreateAccount { account, user: None }));
+        self.cluster.propose(create).await.unwrap();
         let key = key(FOREIGN_KEY, FOREIGN_ACCOUNT);
-        txn.put::<ApiKeys>(&key.hash, &key).unwrap();
-        txn.commit(mark).unwrap();
+        self.cluster.propose(Command::CreateKey(CreateKey { key })).await.unwrap();
     }
 
     pub(crate) async fn add_space(&self, id: u64, account: AccountId, timezone: &str) -> String {
@@ -157,6 +153,8 @@ impl Service {
             name: "Production".to_owned(),
             timezone: timezone.to_owned(),
             paused_at: None,
+            generation: 0,
+            jobs: 0,
             created_at: START,
             updated_at: START,
         };
@@ -251,7 +249,12 @@ fn key(text: &str, account: AccountId) -> ApiKey {
         hash: Sha256::digest(text).into(),
         last_four: text[text.len() - 4..].to_owned(),
         created_at: START,
+        last_used_at: None,
     }
+}
+
+fn account(id: AccountId, plan: Plan) -> Account {
+    Account { id, plan, email: None, billing: None, created_at: START }
 }
 
 fn router(cluster: &Cluster, clock: &Arc<ManualClock>) -> Router {
@@ -259,6 +262,7 @@ fn router(cluster: &Cluster, clock: &Arc<ManualClock>) -> Router {
         cluster: cluster.clone(),
         clock: clock.clone(),
         targets: Arc::new(HttpsOnly),
+        plans: Arc::default(),
         metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
     })
 }

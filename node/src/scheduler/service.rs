@@ -187,6 +187,7 @@ impl Scheduler {
                                 self.wheel.insert(due, Timer::Fire(id, incarnation));
                             }
                         }
+                        Effect::ClaimedDelivery { .. } => {}
                         Effect::ShardMap => self.follow_map()?,
                         Effect::Node(_) | Effect::Deleted(_) => {}
                     }
@@ -334,6 +335,7 @@ impl Scheduler {
                 let execution = view.get::<Executions>(&id)?.filter(|execution| execution.due == key.due);
                 Ok(execution.as_ref().and_then(claims::pending))
             }
+            DueItem::Delivery(_) => Ok(None),
         }
     }
 
@@ -347,7 +349,11 @@ impl Scheduler {
                     self.claiming.remove(&key);
                     match reply {
                         Ok(
-                            Applied::Done | Applied::Registered(_) | Applied::Claimed(_) | Applied::Swept(_),
+                            Applied::Done
+                            | Applied::Registered(_)
+                            | Applied::Claimed(_)
+                            | Applied::All(_)
+                            | Applied::Swept(_),
                         ) => {
                             count("claimed");
                         }

@@ -1,19 +1,22 @@
 //! Executions: claims, outcomes, and the history.
 
 use super::job::set_cursor;
-use super::{Context, Effect, job};
-use crate::command::{Applied, Claim, ClaimTarget, Release, Reply, RunJob, Sweep};
+use super::{Context, Effect, delivery, job};
+use crate::command::{Applied, Claim, ClaimTarget, Prune, Release, Reply, RunJob, Sweep};
 use domain::execution::{
     AttemptResult, DueItem, Execution, ExecutionState, ExecutionStatus, MissedFirings, Outcome, Trigger,
 };
-use domain::id::{ExecutionId, JobId, NodeId};
+use domain::id::{AccountId, ExecutionId, JobId, NodeId};
 use domain::job::{Job, JobState, LastRun};
 use domain::limits;
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use storage::Read;
-use storage::schema::{Claims, DeletedJobs, Due, DueKey, Executions, JobStates, Jobs, Nodes, ResponseBodies};
+use storage::schema::{
+    AccountUsage, Claims, DeletedJobs, Diagnoses, Due, DueKey, Executions, JobStates, Jobs, Nodes,
+    ResponseBodies,
+};
 
 pub(super) fn run(context: &mut Context<'_, '_>, command: RunJob) -> Result<Reply, storage::Error> {
     let RunJob { account, execution: id } = command;
@@ -51,6 +54,7 @@ pub(super) fn claim(context: &mut Context<'_, '_>, command: Claim) -> Result<Rep
             claim_instants(context, holder, cursor, skipped, run.map(|run| (run, run_due)))
         }
         ClaimTarget::Execution { id, attempt } => claim_pending(context, holder, id, attempt),
+        ClaimTarget::Delivery { id, attempt } => delivery::claim(context, node, incarnation, id, attempt),
     }
 }
 
@@ -185,14 +189,41 @@ pub(super) fn sweep(context: &mut Context<'_, '_>, command: Sweep) -> Result<Rep
     }
     let ids = context.txn.keys_prefix::<Executions>(&job.0.to_be_bytes(), None, limits::SWEEP_MAX)?;
     for id in &ids {
-        context.txn.remove::<Executions>(id)?;
-        context.txn.remove::<ResponseBodies>(id)?;
+        remove(context, id)?;
     }
     if ids.len() < limits::SWEEP_MAX {
         context.txn.remove::<DeletedJobs>(&job)?;
     }
     let swept = u64::try_from(ids.len()).expect("a sweep is bounded");
     Ok(Ok(Applied::Swept(swept)))
+}
+
+pub(super) fn prune(context: &mut Context<'_, '_>, command: Prune) -> Result<Reply, storage::Error> {
+    let Prune { job, before } = command;
+    let Some(mut state) = context.txn.get::<JobStates>(&job)? else {
+        return Ok(Err(Rejection::NoSuchJob));
+    };
+    let (lower, upper) = Executions::before(job, before);
+    let old = context.txn.range::<Executions>(&lower, upper.as_deref(), limits::SWEEP_MAX)?;
+    let mut pruned = 0;
+    for (id, execution) in old {
+        if execution.status().is_some() {
+            remove(context, &id)?;
+            pruned += 1;
+        }
+    }
+    if pruned > 0 {
+        state.executions_total = state.executions_total.saturating_sub(pruned);
+        context.txn.put::<JobStates>(&job, &state)?;
+    }
+    Ok(Ok(Applied::Swept(pruned)))
+}
+
+/// Takes an execution out of the history, with all that belongs to it.
+fn remove(context: &mut Context<'_, '_>, id: &ExecutionId) -> Result<(), storage::Error> {
+    context.txn.remove::<ResponseBodies>(id)?;
+    context.txn.remove::<Diagnoses>(id)?;
+    context.txn.remove::<Executions>(id)
 }
 
 /// An execution of a job that still exists, with what a change of it touches.
@@ -236,6 +267,11 @@ pub(super) fn store(context: &mut Context<'_, '_>, loaded: Loaded) -> Result<(),
         ExecutionState::Claimed { node, .. } => context.txn.put::<Claims>(&(node, id), &())?,
         ExecutionState::Finished { status, .. } => {
             state.closed(id);
+            if status != ExecutionStatus::Skipped {
+                count(context, state.account)?;
+                let before = state.last_run.as_ref().map(|last| last.status);
+                delivery::open(context, state.account, &execution, status, before)?;
+            }
             if status != ExecutionStatus::Skipped
                 && let Some(last) = execution.attempts.last()
             {
@@ -251,4 +287,12 @@ pub(super) fn store(context: &mut Context<'_, '_>, loaded: Loaded) -> Result<(),
         }
     }
     context.txn.put::<Executions>(&id, &execution)
+}
+
+/// Counts an execution that ended in its account's usage of this month.
+fn count(context: &mut Context<'_, '_>, account: AccountId) -> Result<(), storage::Error> {
+    let mut usage = context.txn.get::<AccountUsage>(&account)?.unwrap_or_default();
+    usage.executions = usage.executions_in_month_of(context.now) + 1;
+    usage.month = context.now.month();
+    context.txn.put::<AccountUsage>(&account, &usage)
 }

@@ -1,7 +1,7 @@
 //! Jobs and their cursors.
 
 use super::execution::{self, Loaded};
-use super::{Context, Effect};
+use super::{Context, Effect, space};
 use crate::command::{Applied, CreateJob, DeleteJob, PauseJob, Reply, ResumeJob, UpdateJob};
 use domain::execution::{DueItem, ExecutionState, Trigger};
 use domain::id::{AccountId, JobId, SpaceId};
@@ -15,15 +15,15 @@ use storage::schema::{
 use storage::{Read, StateTxn};
 
 pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Result<Reply, storage::Error> {
-    let CreateJob { job, next_run_at, paused } = command;
-    let Some(account) = context.txn.get::<Accounts>(&job.account)? else {
+    let CreateJob { job, next_run_at, paused, jobs_max } = command;
+    if !context.txn.contains::<Accounts>(&job.account)? {
         return Ok(Err(Rejection::NoSuchAccount));
-    };
+    }
     if context.txn.contains::<Jobs>(&job.id)? || context.txn.contains::<DeletedJobs>(&job.id)? {
         return Ok(Err(Rejection::Exists));
     }
     let mut usage = context.txn.get::<AccountUsage>(&job.account)?.unwrap_or_default();
-    if let Some(jobs_max) = account.plan.jobs_max()
+    if let Some(jobs_max) = jobs_max
         && usage.jobs >= jobs_max
     {
         return Ok(Err(Rejection::TooManyJobs { jobs_max }));
@@ -38,9 +38,14 @@ pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Resul
     context.txn.put::<AccountJobs>(&place(&job), &())?;
     if let Some(space) = job.space {
         context.txn.put::<SpaceJobs>(&(space, job.id), &())?;
+        space::count(context, space, 1)?;
     }
-    let mut state =
-        JobState { generation: 1, paused_at: paused.then_some(job.created_at), ..JobState::default() };
+    let mut state = JobState {
+        account: job.account,
+        generation: 1,
+        paused_at: paused.then_some(job.created_at),
+        ..JobState::default()
+    };
     count(context, paused, 1);
     let cursor = next_run_at.filter(|_| !paused && !space_paused);
     set_cursor(context, job.id, &mut state, cursor)?;
@@ -67,9 +72,11 @@ pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Resul
     if old.space != job.space {
         if let Some(space) = old.space {
             context.txn.remove::<SpaceJobs>(&(space, job.id))?;
+            space::count(context, space, -1)?;
         }
         if let Some(space) = job.space {
             context.txn.put::<SpaceJobs>(&(space, job.id), &())?;
+            space::count(context, space, 1)?;
         }
     }
     state.generation += 1;
@@ -100,6 +107,7 @@ pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Resul
     context.txn.remove::<AccountJobs>(&place(&job))?;
     if let Some(space) = job.space {
         context.txn.remove::<SpaceJobs>(&(space, id))?;
+        space::count(context, space, -1)?;
     }
     let mut usage = context.txn.get::<AccountUsage>(&account)?.unwrap_or_default();
     usage.jobs = usage.jobs.saturating_sub(1);
@@ -129,18 +137,27 @@ pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<
     set_cursor(context, job, &mut state, None)?;
     context.txn.put::<JobStates>(&job, &state)?;
 
-    // A retry that waits belongs to the schedule and would fire after the pause. What a process has
-    // claimed already is for that process to look at before it sends anything.
-    for open in state.open {
-        if let Some(mut loaded) = Loaded::get(context, open)?
+    cancel_waiting(context, &state, "The job was paused")?;
+    Ok(Ok(Applied::Done))
+}
+
+/// Ends the retries that wait: they belong to the schedule and would fire after the pause. What a process has
+/// claimed already is for that process to look at before it sends anything.
+pub(super) fn cancel_waiting(
+    context: &mut Context<'_, '_>,
+    state: &JobState,
+    reason: &str,
+) -> Result<(), storage::Error> {
+    for open in &state.open {
+        if let Some(mut loaded) = Loaded::get(context, *open)?
             && loaded.execution.state == ExecutionState::Pending
             && loaded.execution.trigger == Trigger::Schedule
         {
-            loaded.execution.cancel(context.now, "The job was paused".to_owned());
+            loaded.execution.cancel(context.now, reason.to_owned());
             execution::store(context, loaded)?;
         }
     }
-    Ok(Ok(Applied::Done))
+    Ok(())
 }
 
 pub(super) fn resume(context: &mut Context<'_, '_>, command: ResumeJob) -> Result<Reply, storage::Error> {

@@ -4,13 +4,16 @@
 //! Each arm reads "load, ask the domain, store"; the rules live in `domain`.
 
 mod account;
+mod channel;
+mod delivery;
 mod execution;
 mod job;
 mod node;
+mod once;
 mod space;
 
 use crate::command::{Command, Proposal, Reply};
-use domain::id::{ExecutionId, JobId, NodeId};
+use domain::id::{DeliveryId, ExecutionId, JobId, NodeId};
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
@@ -27,6 +30,17 @@ pub enum Effect {
     Claimed {
         /// What.
         id: ExecutionId,
+        /// When.
+        due: Timestamp,
+        /// Whose process.
+        node: NodeId,
+        /// Which process.
+        incarnation: Incarnation,
+    },
+    /// A process has a message to deliver.
+    ClaimedDelivery {
+        /// Which.
+        id: DeliveryId,
         /// When.
         due: Timestamp,
         /// Whose process.
@@ -133,5 +147,24 @@ fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, st
         Command::Release(command) => execution::release(context, command),
         Command::Record(command) => execution::record(context, *command),
         Command::Sweep(command) => execution::sweep(context, command),
+        Command::Prune(command) => execution::prune(context, command),
+        Command::CreateAccount(command) => account::create(context, *command),
+        Command::CreateKey(command) => account::create_key(context, command),
+        Command::RevokeKey(command) => account::revoke_key(context, command),
+        Command::NoteKeyUse(command) => account::note_key_use(context, command),
+        Command::SetSessionKey(command) => account::set_session_key(context, command),
+        Command::EndSession(command) => account::end_session(context, command),
+        Command::ChangeBilling(command) => account::change_billing(context, *command),
+        Command::SaveDiagnosis(command) => account::save_diagnosis(context, *command),
+        Command::UpdateSpace(command) => space::update(context, command),
+        Command::DeleteSpace(command) => space::delete(context, command),
+        Command::PauseSpace(command) => space::pause(context, command),
+        Command::ResumeSpace(command) => space::resume(context, command),
+        Command::AlignSpace(command) => space::align(context, command),
+        Command::CreateChannel(command) => channel::create(context, *command),
+        Command::UpdateChannel(command) => channel::update(context, *command),
+        Command::DeleteChannel(command) => channel::delete(context, command),
+        Command::RecordDelivery(command) => delivery::record(context, *command),
+        Command::Once(command) => once::once(context, *command),
     }
 }

@@ -1,7 +1,7 @@
 //! Members, incarnations, and what the dead leave behind.
 
 use super::execution::{self, Loaded};
-use super::{Context, Effect};
+use super::{Context, Effect, delivery};
 use crate::command::{Applied, DrainNode, ExpireNode, RegisterNode, Reply, SetShardMap};
 use domain::id::NodeId;
 use domain::node::{Incarnation, Node};
@@ -25,6 +25,7 @@ pub(super) fn register(
         return Ok(Ok(Applied::Registered(known.incarnation)));
     }
     orphan_claims(context, node)?;
+    delivery::orphan(context, node)?;
     context.meta.last_incarnation += 1;
     let incarnation = Incarnation(context.meta.last_incarnation);
     let record = Node {
@@ -68,6 +69,7 @@ pub(super) fn expire(context: &mut Context<'_, '_>, command: ExpireNode) -> Resu
     record.expired_at = Some(context.now);
     context.txn.put::<Nodes>(&node, &record)?;
     orphan_claims(context, node)?;
+    delivery::orphan(context, node)?;
     context.effects.push(Effect::Node(node));
     Ok(Ok(Applied::Done))
 }

@@ -1,7 +1,7 @@
 //! Commands about executions.
 
 use domain::execution::MissedFirings;
-use domain::id::{AccountId, ExecutionId, JobId, NodeId};
+use domain::id::{AccountId, DeliveryId, ExecutionId, JobId, NodeId};
 use domain::node::Incarnation;
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,13 @@ pub enum ClaimTarget {
         /// The new cursor, in the future.
         next_run_at: Option<Timestamp>,
     },
+    /// A message to a channel.
+    Delivery {
+        /// Which.
+        id: DeliveryId,
+        /// The attempt the claimer means to make; refused when it is another one's turn.
+        attempt: u32,
+    },
     /// A pending execution.
     Execution {
         /// Which.
@@ -82,4 +89,14 @@ pub struct RunJob {
 pub struct Sweep {
     /// A job that was deleted.
     pub job: JobId,
+}
+
+/// History that is older than the account's plan keeps goes, at most [`domain::limits::SWEEP_MAX`] records at
+/// a time. What has not ended stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prune {
+    /// Of which job.
+    pub job: JobId,
+    /// Executions before this instant go.
+    pub before: Timestamp,
 }

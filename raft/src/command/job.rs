@@ -15,6 +15,9 @@ pub struct CreateJob {
     /// Whether it starts paused.
     #[serde(default)]
     pub paused: bool,
+    /// How many jobs the account's plan allows; `None` means no limit.
+    #[serde(default)]
+    pub jobs_max: Option<u64>,
 }
 
 /// Another configuration for a job.

@@ -7,21 +7,28 @@
 //! `tests/golden.rs`. A command is proposed only once every member can decode it.
 
 mod account;
+mod channel;
 mod execution;
 mod job;
 mod node;
 mod space;
 
-pub use account::Bootstrap;
-pub use execution::{Claim, ClaimTarget, Release, RunJob, Sweep};
+pub use account::{
+    Bootstrap, ChangeBilling, CreateAccount, CreateKey, EndSession, NoteKeyUse, RevokeKey, SaveDiagnosis,
+    SetSessionKey,
+};
+pub use channel::{CreateChannel, DeleteChannel, UpdateChannel};
+pub use execution::{Claim, ClaimTarget, Prune, Release, RunJob, Sweep};
 pub use job::{CreateJob, DeleteJob, PauseJob, ResumeJob, UpdateJob};
 pub use node::{DrainNode, ExpireNode, RegisterNode, SetShardMap};
-pub use space::CreateSpace;
+pub use space::{AlignSpace, CreateSpace, DeleteSpace, PauseSpace, ResumeSpace, UpdateSpace};
 
+use domain::delivery::DeliveryOutcome;
 use domain::execution::Outcome;
-use domain::id::{ExecutionId, NodeId};
+use domain::id::{AccountId, ExecutionId, NodeId};
 use domain::node::{Incarnation, SessionId};
 use domain::rejection::Rejection;
+use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// One change of the state.
@@ -59,6 +66,65 @@ pub enum Command {
     Record(Box<Outcome>),
     /// History of deleted jobs goes, a bounded step at a time.
     Sweep(Sweep),
+    /// History that is too old goes, a bounded step at a time.
+    Prune(Prune),
+    /// A new account.
+    CreateAccount(Box<CreateAccount>),
+    /// A new API key.
+    CreateKey(CreateKey),
+    /// An API key is of no use any more.
+    RevokeKey(RevokeKey),
+    /// API keys were presented.
+    NoteKeyUse(NoteKeyUse),
+    /// What session tokens are signed with.
+    SetSessionKey(SetSessionKey),
+    /// A session token is of no use any more.
+    EndSession(EndSession),
+    /// What an account pays for.
+    ChangeBilling(Box<ChangeBilling>),
+    /// A diagnosis was made.
+    SaveDiagnosis(Box<SaveDiagnosis>),
+    /// Another name or zone for a space.
+    UpdateSpace(UpdateSpace),
+    /// A space goes.
+    DeleteSpace(DeleteSpace),
+    /// The jobs of a space stop firing.
+    PauseSpace(PauseSpace),
+    /// The jobs of a space fire again.
+    ResumeSpace(ResumeSpace),
+    /// The cursors of a space's jobs follow, a bounded step at a time.
+    AlignSpace(AlignSpace),
+    /// A new alert channel.
+    CreateChannel(Box<CreateChannel>),
+    /// Another configuration for an alert channel.
+    UpdateChannel(Box<UpdateChannel>),
+    /// An alert channel goes.
+    DeleteChannel(DeleteChannel),
+    /// What came of an attempt to deliver.
+    RecordDelivery(Box<DeliveryOutcome>),
+    /// Commands of a request that is to be answered once.
+    Once(Box<Once>),
+}
+
+/// Commands of one request that named itself with an idempotency key: they take effect together with a
+/// record of that, once. Sent again they are refused with [`Rejection::Answered`].
+///
+/// With a single command, nothing is recorded when that is refused. With several, each reply is part of the
+/// record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// Whose request.
+    pub account: AccountId,
+    /// SHA-256 of the idempotency key.
+    pub name: [u8; 32],
+    /// SHA-256 of the request.
+    pub request: [u8; 32],
+    /// How long it is remembered.
+    pub expires_at: Timestamp,
+    /// What the proposer wants to remember of its answer.
+    pub memo: Vec<u8>,
+    /// The commands; none of them is another [`Once`].
+    pub commands: Vec<Command>,
 }
 
 /// What one process proposes at once: one entry of the log.
@@ -92,6 +158,8 @@ pub enum Applied {
     Registered(Incarnation),
     /// The execution that a claim opened or took; `None` when the claim only recorded missed firings.
     Claimed(Option<ExecutionId>),
+    /// The replies to the commands of a [`Once`].
+    All(Vec<Reply>),
     /// How many records a sweep removed; fewer than it could means that nothing is left.
     Swept(u64),
 }

@@ -5,15 +5,17 @@ use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::Id;
+use crate::once::OnceKey;
 use crate::resources::{Data, data};
 use crate::time::Rfc3339;
 use axum::extract::State;
+use axum::http::StatusCode;
 use domain::execution::Trigger;
 use domain::id::{ExecutionId, JobId};
-use domain::rejection::Rejection;
-use raft::ProposeError;
 use raft::command::{Command, PauseJob, ResumeJob, RunJob};
 use serde::Serialize;
+use storage::Read;
+use storage::schema::Spaces;
 
 #[derive(Serialize)]
 pub(crate) struct Started {
@@ -28,7 +30,7 @@ pub(crate) struct Started {
 pub(crate) struct Paused {
     id: String,
     status: &'static str,
-    paused_at: Option<Rfc3339>,
+    paused_at: Rfc3339,
 }
 
 #[derive(Serialize)]
@@ -43,73 +45,79 @@ pub(crate) struct Resumed {
 pub(crate) async fn run(
     State(deps): State<Deps>,
     principal: Principal,
+    once: OnceKey,
     Id(job): Id<JobId>,
 ) -> Result<axum::Json<Data<Started>>, ApiError> {
-    for _ in 0..TRIES_MAX {
-        let now = deps.clock.now();
-        let execution = ExecutionId::manual(job, now, rand::random());
-        let command = RunJob { account: principal.account, execution };
-        match deps.cluster.propose(Command::RunJob(command)).await {
+    let now = deps.clock.now();
+    for salt in 0..TRIES_MAX {
+        // The lowest bits of a number that is random, or the request's own.
+        let execution = ExecutionId::manual(job, now, once.number(salt) as u16);
+        let answer = data(Started {
+            execution_id: execution.to_string(),
+            job_id: job.to_string(),
+            status: "pending",
+            triggered_by: Trigger::Manual.as_str(),
+            started_at: Rfc3339(now),
+        });
+        let command = Command::RunJob(RunJob { account: principal.account, execution });
+        match deps.propose_once(&once, command, StatusCode::OK, &answer.0).await {
             // Another run of the same millisecond drew the same salt.
-            Err(ProposeError::Rejected(Rejection::Exists)) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) => {
-                return Ok(data(Started {
-                    execution_id: execution.to_string(),
-                    job_id: job.to_string(),
-                    status: "pending",
-                    triggered_by: Trigger::Manual.as_str(),
-                    started_at: Rfc3339(now),
-                }));
-            }
+            Err(ApiError::Taken) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(answer),
         }
     }
-    Err(Rejection::Exists.into())
+    Err(ApiError::Taken)
 }
 
 /// `POST /v1/jobs/{id}/pause`
 pub(crate) async fn pause(
     State(deps): State<Deps>,
     principal: Principal,
+    once: OnceKey,
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<Data<Paused>>, ApiError> {
-    let command = PauseJob { account: principal.account, job: id };
-    deps.cluster.propose(Command::PauseJob(command)).await?;
-    let (_, state) = find(&deps, principal.account, id)?;
-    // Somebody else may have resumed it by now; this answers what this request did.
-    let paused_at = state.paused_at.unwrap_or_else(|| deps.clock.now());
-    Ok(data(Paused { id: id.to_string(), status: "paused", paused_at: Some(Rfc3339(paused_at)) }))
+    let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(deps.clock.now()) });
+    let command = Command::PauseJob(PauseJob { account: principal.account, job: id });
+    deps.propose_once(&once, command, StatusCode::OK, &answer.0).await?;
+    Ok(answer)
 }
 
 /// `POST /v1/jobs/{id}/resume`
 pub(crate) async fn resume(
     State(deps): State<Deps>,
     principal: Principal,
+    once: OnceKey,
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<Data<Resumed>>, ApiError> {
     for _ in 0..TRIES_MAX {
         let (job, state) = find(&deps, principal.account, id)?;
         let now = deps.clock.now();
-        let command = ResumeJob {
+        let next_run_at = next_run(&job, &state, now)?;
+        let is_idle = match job.space {
+            Some(space) => {
+                deps.read(|view| view.get::<Spaces>(&space))?.is_some_and(|space| space.paused_at.is_some())
+            }
+            None => false,
+        };
+        let answer = data(Resumed {
+            id: id.to_string(),
+            status: "active",
+            next_run_at: next_run_at.filter(|_| !is_idle).map(Rfc3339),
+            resumed_at: Rfc3339(now),
+        });
+        let command = Command::ResumeJob(ResumeJob {
             account: principal.account,
             job: id,
             expected: state.version(),
-            next_run_at: next_run(&job, &state, now)?,
-        };
-        match deps.cluster.propose(Command::ResumeJob(command)).await {
+            next_run_at,
+        });
+        match deps.propose_once(&once, command, StatusCode::OK, &answer.0).await {
             // It was changed meanwhile: compute again from what it is now.
-            Err(ProposeError::Rejected(Rejection::Stale)) => {}
-            Err(error) => return Err(error.into()),
-            Ok(_) => {
-                let (_, state) = find(&deps, principal.account, id)?;
-                return Ok(data(Resumed {
-                    id: id.to_string(),
-                    status: "active",
-                    next_run_at: state.next_run_at.map(Rfc3339),
-                    resumed_at: Rfc3339(now),
-                }));
-            }
+            Err(ApiError::Stale) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(answer),
         }
     }
-    Err(Rejection::Stale.into())
+    Err(ApiError::Stale)
 }

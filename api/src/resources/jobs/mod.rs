@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::extract::{Id, Named};
 use crate::fields;
 use axum::extract::State;
-use domain::id::{AccountId, JobId};
+use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Job, JobState};
 use domain::schedule::{Schedule, ScheduleError};
 use domain::time::Timestamp;
@@ -27,7 +27,11 @@ use storage::schema::{JobStates, Jobs};
 
 /// How often a change is computed again when the job moves on in between. A job fires once a second
 /// at most, so that even one lost race is rare.
-const TRIES_MAX: usize = 10;
+const TRIES_MAX: u64 = 10;
+
+impl Named for SpaceId {
+    const NOUN: &'static str = "space";
+}
 
 impl Named for JobId {
     const NOUN: &'static str = "job";

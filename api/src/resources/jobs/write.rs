@@ -8,10 +8,11 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Json, Named};
 use crate::fields::{self, Issues};
+use crate::once::OnceKey;
 use crate::resources::{Data, data};
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::id::{AccountId, JobId};
+use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Delivery, Job, JobState, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
 use domain::limits;
 use domain::rejection::Rejection;
@@ -26,6 +27,7 @@ const DEFAULT_TIMEZONE: &str = "UTC";
 pub(crate) async fn create(
     State(deps): State<Deps>,
     principal: Principal,
+    once: OnceKey,
     Json(body): Json,
 ) -> Result<(StatusCode, axum::Json<Data<JobOutput>>), ApiError> {
     let mut issues = Issues::default();
@@ -34,25 +36,28 @@ pub(crate) async fn create(
     issues.refuse()?;
 
     let mut job = blank(principal.account, deps.clock.now());
-    if let Some(space) = space.filter(|_| input.names_no_zone()) {
-        job.timezone = space.timezone;
+    if let Some(space) = space.as_ref().filter(|_| input.names_no_zone()) {
+        job.timezone.clone_from(&space.timezone);
     }
     input.apply_to(&mut job);
     let next_run_at = next_run(&job, &JobState::default(), job.created_at)?;
-    for _ in 0..TRIES_MAX {
-        job.id = JobId(rand::random());
-        let command = CreateJob { job: job.clone(), next_run_at, paused: false };
-        match deps.cluster.propose(Command::CreateJob(Box::new(command))).await {
+    // What applying the command will make of it.
+    let is_idle = space.is_some_and(|space| space.paused_at.is_some());
+    let state = JobState { next_run_at: next_run_at.filter(|_| !is_idle), ..JobState::default() };
+    for salt in 0..TRIES_MAX {
+        job.id = JobId(once.number(salt));
+        let answer = data(JobOutput::new(job.clone(), &state));
+        let jobs_max = deps.plans.of(principal.plan).jobs_max;
+        let command = CreateJob { job: job.clone(), next_run_at, paused: false, jobs_max };
+        let command = Command::CreateJob(Box::new(command));
+        match deps.propose_once(&once, command, StatusCode::CREATED, &answer.0).await {
             // Two random ids met; the next ones will not.
-            Err(ProposeError::Rejected(Rejection::Exists)) => {}
+            Err(ApiError::Taken) => {}
             Err(error) => return Err(refused(error)),
-            Ok(_) => {
-                let (job, state) = find(&deps, principal.account, job.id)?;
-                return Ok((StatusCode::CREATED, data(JobOutput::new(job, &state))));
-            }
+            Ok(_) => return Ok((StatusCode::CREATED, answer)),
         }
     }
-    Err(Rejection::Exists.into())
+    Err(ApiError::Taken)
 }
 
 /// `PATCH /v1/jobs/{id}`
@@ -85,7 +90,7 @@ pub(crate) async fn update(
         match deps.cluster.propose(Command::UpdateJob(Box::new(command))).await {
             // It fired or was changed meanwhile: compute again from what it is now.
             Err(ProposeError::Rejected(Rejection::Stale)) => {}
-            Err(error) => return Err(refused(error)),
+            Err(error) => return Err(refused(error.into())),
             Ok(_) => {
                 let (job, state) = find(&deps, principal.account, id)?;
                 return Ok(data(JobOutput::new(job, &state)));
@@ -141,9 +146,9 @@ fn reschedules(old: &Job, new: &Job) -> bool {
 }
 
 /// The space went away between the look-up and the proposal: still the field's fault.
-fn refused(error: ProposeError) -> ApiError {
+fn refused(error: ApiError) -> ApiError {
     match error {
-        ProposeError::Rejected(Rejection::NoSuchSpace) => fields::senseless("space_id", NO_SUCH_SPACE),
-        error => error.into(),
+        ApiError::NotFound(SpaceId::NOUN) => fields::senseless("space_id", NO_SUCH_SPACE),
+        error => error,
     }
 }
