@@ -3,19 +3,24 @@
 
 use crate::Deps;
 use crate::error::ApiError;
+use crate::gate::{self, Gate};
+use crate::health;
+use crate::rate_limit::RateLimiter;
 use crate::resources::{cluster, executions, jobs};
-use crate::{gate, health};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use std::sync::Arc;
 
 /// Every path, its methods and their handlers. GET routes answer HEAD as well.
 ///
-/// What stands above the gate needs a credential.
+/// What stands above a gate passes it.
 pub(crate) fn table(deps: &Deps) -> Router<Deps> {
-    Router::new()
+    let limiter = RateLimiter::new(deps.cluster.clone(), Arc::clone(&deps.clock), deps.rate_limits);
+    let gate = Gate { deps: deps.clone(), limiter };
+    let needs_credential = Router::new()
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
         .route("/v1/jobs/{id}", get(jobs::get).patch(jobs::update).delete(jobs::delete))
         .route("/v1/jobs/{id}/run", post(jobs::run))
@@ -23,8 +28,12 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
-        .route_layer(from_fn_with_state(deps.clone(), gate::pass))
+        .route_layer(from_fn_with_state(gate.clone(), gate::pass));
+    let answers_here = Router::new()
         .route("/v1/cluster", get(cluster::get))
+        .route_layer(from_fn_with_state(gate, gate::pass_here));
+    needs_credential
+        .merge(answers_here)
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

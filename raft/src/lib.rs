@@ -15,6 +15,7 @@ mod log_store; // openraft's log over storage::Log
 mod network; // gRPC
 mod office; // what a leader does for others
 mod proposer; // commands to entries to replies
+mod quotas; // what accounts may still ask for
 mod reads; // read barriers
 mod services; // forming, signs of life, snapshots
 mod settings;
@@ -26,6 +27,7 @@ pub use changes::ChangesReceiver;
 pub use contact::Contact;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;
+pub use quotas::{Granted, Take};
 pub use settings::{PROPOSAL_BYTES_MAX, Secret, Settings, SnapshotSettings};
 pub use state_machine::StateMachine;
 pub use types::{Payload, TypeConfig};
@@ -271,6 +273,12 @@ impl Cluster {
             answer.await.unwrap_or(Err(ReadError::Stopping))
         };
         timeout(self.shared.settings.read_timeout, asked).await.unwrap_or(Err(ReadError::NoLeader))
+    }
+
+    /// Takes from what an account may still ask for in a window of time, counted for the whole cluster. `None` when
+    /// nobody who could count is reached within `patience`.
+    pub async fn take(&self, take: Take, patience: Duration) -> Option<Granted> {
+        timeout(patience, self.shared.office.take(take)).await.ok().flatten()
     }
 
     /// The state as this node has it.

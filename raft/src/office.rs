@@ -2,6 +2,7 @@
 
 use crate::contact::Contact;
 use crate::network::Peers;
+use crate::quotas::{Granted, Quotas, Take};
 use crate::settings::PROPOSAL_BYTES_MAX;
 use crate::types::{Payload, Raft};
 use bytes::Bytes;
@@ -11,7 +12,8 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::raft::ReadPolicy;
 use parking_lot::Mutex;
 use proto::cluster::{
-    PingRequest, ProposeRequest, ReadIndexRequest, ping_response, propose_response, read_index_response,
+    PingRequest, ProposeRequest, ReadIndexRequest, TakeRequest, ping_response, propose_response,
+    read_index_response, take_response,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,13 +39,14 @@ pub(crate) struct Office {
     pub(crate) peers: Peers,
     pub(crate) contact: Contact,
     clock: Arc<dyn Clock>,
+    pub(crate) quotas: Quotas,
     /// The last instant an entry was stamped with.
     stamped: Arc<Mutex<Timestamp>>,
 }
 
 impl Office {
     pub(crate) fn new(me: NodeId, raft: Raft, peers: Peers, contact: Contact, clock: Arc<dyn Clock>) -> Self {
-        Self { me, raft, peers, contact, clock, stamped: Arc::default() }
+        Self { me, raft, peers, contact, clock, quotas: Quotas::default(), stamped: Arc::default() }
     }
 
     /// Who leads, as far as this node knows.
@@ -122,6 +125,23 @@ impl Office {
                 None => Err(Refused::Unknown),
             },
             Ok(Err(_)) | Err(_) => Err(Refused::Unknown),
+        }
+    }
+
+    /// Counts at the leader, whoever that is.
+    pub(crate) async fn take(&self, take: Take) -> Option<Granted> {
+        let leader = self.leader()?;
+        if leader == self.me {
+            return Some(self.quotas.take(take));
+        }
+        let Take { account, bucket, window, limit, wanted } = take;
+        let request = TakeRequest { account: account.0, bucket: bucket.into(), window, limit, wanted };
+        let response = self.peers.cluster(leader).ok()?.take(request).await.ok()?;
+        match response.into_inner().result? {
+            take_response::Result::Granted(granted) => {
+                Some(Granted { tokens: granted.tokens.min(wanted), left: granted.left })
+            }
+            take_response::Result::NotLeader(_) => None,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use super::{Data, data};
 use crate::Deps;
-use crate::auth::LocalPrincipal;
+use crate::auth::Principal;
 use crate::error::ApiError;
 use axum::extract::State;
 use domain::id::NodeId;
@@ -46,7 +46,7 @@ struct MemberOutput {
 /// `GET /v1/cluster`
 pub(crate) async fn get(
     State(deps): State<Deps>,
-    _principal: LocalPrincipal,
+    _principal: Principal,
 ) -> Result<axum::Json<Data<ClusterOutput>>, ApiError> {
     let status = deps.cluster.status();
     let (nodes, shards) = deps.read(|view| {

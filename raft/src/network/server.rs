@@ -4,17 +4,18 @@ use super::auth::Doorkeeper;
 use super::convert;
 use crate::error::ServiceError;
 use crate::office::{Office, Refused};
+use crate::quotas::Take;
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
 use crate::state_machine::describe;
 use crate::types::AppendRequest;
-use domain::id::NodeId;
+use domain::id::{AccountId, NodeId};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use proto::cluster::cluster_server::{Cluster, ClusterServer};
 use proto::cluster::{
     FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
-    ProposeResponse, ReadIndexRequest, ReadIndexResponse, ping_response, propose_response,
-    read_index_response,
+    ProposeResponse, ReadIndexRequest, ReadIndexResponse, TakeRequest, TakeResponse, ping_response,
+    propose_response, read_index_response, take_response,
 };
 use proto::raft::raft_server::{Raft, RaftServer};
 use proto::raft::snapshot_chunk::Part;
@@ -195,6 +196,20 @@ impl Cluster for ClusterService {
             Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
         };
         Ok(Response::new(PingResponse { result: Some(result) }))
+    }
+
+    async fn take(&self, request: Request<TakeRequest>) -> Result<Response<TakeResponse>, Status> {
+        use take_response::{Granted, Result};
+        let TakeRequest { account, bucket, window, limit, wanted } = request.into_inner();
+        let bucket = u8::try_from(bucket).map_err(|_| Status::invalid_argument("no such bucket"))?;
+        let result = if self.office.raft.as_leader().is_ok() {
+            let take = Take { account: AccountId(account), bucket, window, limit, wanted };
+            let granted = self.office.quotas.take(take);
+            Result::Granted(Granted { tokens: granted.tokens, left: granted.left })
+        } else {
+            Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
+        };
+        Ok(Response::new(TakeResponse { result: Some(result) }))
     }
 
     async fn formation(&self, _: Request<FormationRequest>) -> Result<Response<FormationResponse>, Status> {
