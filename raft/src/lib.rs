@@ -41,20 +41,22 @@ use network::{Network, Peers};
 use office::Office;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, ServerState, SnapshotPolicy};
-use proposer::{Proposer, Submission};
+use proposer::{Proposer, Submission, Ticket};
 use reads::Reads;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::{State, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use types::Raft;
 use waiters::Waiters;
 
 /// Entries in one message of replication.
 const PAYLOAD_ENTRIES_MAX: u64 = 64;
+/// How long an answer may take that is on its way when its deadline passes.
+const ANSWER_GRACE: Duration = Duration::from_millis(50);
 /// How long a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a transfer looks whether it has come about.
@@ -142,7 +144,7 @@ impl Cluster {
 
         let changes = ChangesSender::default();
         let receiver = changes.receiver();
-        let waiters = Waiters::new(settings.session);
+        let waiters = Waiters::new(settings.node, settings.session);
         let (applied_sender, applied) = watch::channel(0);
         let machine = StateMachine::with(storage.state.clone(), changes, waiters.clone(), applied_sender)
             .map_err(StartError::Storage)?;
@@ -226,14 +228,15 @@ impl Cluster {
         }
         let deadline = Instant::now() + patience;
         let (reply, answer) = oneshot::channel();
-        let submission = Submission { commands, bytes, deadline, reply };
+        let ticket = Ticket::default();
+        let submission = Submission { commands, bytes, deadline, ticket: ticket.clone(), reply };
         match timeout(patience, self.shared.submissions.send(submission)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(ProposeError::Stopping),
             Err(_) => return Err(ProposeError::NoLeader),
         }
         let started = Instant::now();
-        let replies = answer.await.unwrap_or(Err(ProposeError::Unknown))?;
+        let replies = answered(answer, &ticket, deadline).await?;
         metrics::histogram!("justrun_raft_commit_seconds").record(started.elapsed().as_secs_f64());
         Ok(replies)
     }
@@ -341,6 +344,27 @@ impl Cluster {
         if let Err(error) = self.shared.office.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not end cleanly");
         }
+    }
+}
+
+/// What a submission comes to. Those that were made together share the latest deadline among them, and the line before
+/// the proposer may be long, so each keeps to its own here.
+async fn answered(
+    mut answer: oneshot::Receiver<Result<Vec<Reply>, ProposeError>>,
+    ticket: &Ticket,
+    deadline: Instant,
+) -> Result<Vec<Reply>, ProposeError> {
+    match timeout_at(deadline, &mut answer).await {
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(_)) if ticket.take() => return Err(ProposeError::Stopping),
+        Ok(Err(_)) => return Err(ProposeError::Unknown),
+        Err(_) if ticket.take() => return Err(ProposeError::NoLeader),
+        Err(_) => {}
+    }
+    // Whoever carries it knows better at the same deadline whether it may have got anywhere.
+    match timeout(ANSWER_GRACE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
     }
 }
 

@@ -3,19 +3,21 @@
 use crate::contact::Contact;
 use crate::network::Peers;
 use crate::settings::PROPOSAL_BYTES_MAX;
-use crate::types::{Payload, Raft};
+use crate::types::{ClientWriteError, Payload, Raft};
 use bytes::Bytes;
 use domain::id::NodeId;
 use domain::time::{Clock, Timestamp};
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::RaftError;
 use openraft::raft::ReadPolicy;
 use parking_lot::Mutex;
 use proto::cluster::{
     PingRequest, ProposeRequest, ReadIndexRequest, ping_response, propose_response, read_index_response,
 };
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::Code;
+use tonic::{Code, ConnectError, Status};
 
 /// How long a leader may take to confirm its office for a read.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,9 +68,13 @@ impl Office {
                 forward.leader_id.map(NodeId).filter(|leader| *leader != self.me),
             ));
         }
-        // An entry can outlive the office of the leader that appended it, so an error here settles nothing.
         match self.raft.client_write(Payload { at, proposal }).await {
             Ok(written) => Ok(written.log_id.index),
+            // Said only before the entry is appended: a quorum is out of reach, or leadership is being handed over.
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(Refused::NotLeader(forward.leader_id.map(NodeId).filter(|leader| *leader != self.me)))
+            }
+            // An entry can outlive the office of the leader that appended it.
             Err(_) => Err(Refused::Unknown),
         }
     }
@@ -87,6 +93,7 @@ impl Office {
                 }
                 None => Err(Refused::Unknown),
             },
+            Err(status) if never_sent(&status) => Err(Refused::NotLeader(None)),
             Err(status) => Err(match status.code() {
                 Code::Unauthenticated
                 | Code::FailedPrecondition
@@ -134,4 +141,9 @@ impl Office {
             Ok(Ok(response)) if matches!(response.get_ref().result, Some(ping_response::Result::Heard(_)))
         )
     }
+}
+
+/// Whether a call failed because there was no connection for it.
+fn never_sent(status: &Status) -> bool {
+    std::iter::successors(status.source(), |error| (*error).source()).any(|error| error.is::<ConnectError>())
 }

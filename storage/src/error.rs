@@ -22,13 +22,13 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// The state is damaged and cannot be rebuilt from what is on this disk.
+    /// The log or the state is damaged and cannot be rebuilt from what is on this disk.
     #[error(
-        "the state in {} is damaged ({reason}); stop the node, move its data directory aside and start it again, so that it is filled from the other nodes",
+        "{} is damaged ({reason}); stop the node, move its data directory aside and start it again, so that it is filled from the other nodes",
         path.display()
     )]
     Damaged {
-        /// The directory of the state.
+        /// What is damaged.
         path: PathBuf,
         /// What was found.
         reason: String,

@@ -1,7 +1,8 @@
 //! The services this node offers to its peers.
 
 use super::auth::Doorkeeper;
-use super::convert;
+use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
+use crate::codec;
 use crate::error::ServiceError;
 use crate::office::{Office, Refused};
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
@@ -24,9 +25,9 @@ use proto::raft::{
 };
 use storage::State;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves peers that know the secret, until `stop`.
@@ -45,11 +46,15 @@ pub(crate) async fn serve(
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder()
-        .tcp_nodelay(true)
         .http2_adaptive_window(Some(true))
+        // Otherwise a stream whose sender is gone, and half a snapshot with it, would stay for ever.
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_service(tonic::service::interceptor::InterceptedService::new(raft, doorkeeper.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        // The builder's own setting counts only for sockets that it binds itself; without this, small answers
+        // wait 40 ms for an acknowledgement.
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::select! {
         ended = server => ended.map_err(ServiceError::Server),
         // Append streams have no end of their own, so there is nothing to wait for.
@@ -168,7 +173,13 @@ fn not_leader(leader: Option<NodeId>) -> NotLeader {
 impl Cluster for ClusterService {
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
         use propose_response::{Applied, Result};
-        let result = match self.office.accept(request.into_inner().proposal).await {
+        let proposal = request.into_inner().proposal;
+        // Once it is committed, what cannot be read stops every node, and again at each start.
+        if let Err(error) = codec::decode_proposal(&proposal) {
+            tracing::warn!(%error, "a peer's proposal cannot be read");
+            return Err(Status::invalid_argument(error.to_string()));
+        }
+        let result = match self.office.accept(proposal).await {
             Ok(index) => Result::Applied(Applied { index }),
             Err(Refused::NotLeader(leader)) => Result::NotLeader(not_leader(leader)),
             Err(Refused::Unknown) => return Err(Status::unavailable("consensus has stopped")),
