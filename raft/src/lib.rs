@@ -120,7 +120,7 @@ pub struct Member {
     pub rpc_addr: String,
     /// Whether it has a vote; otherwise it only learns.
     pub voter: bool,
-    /// Index of the last entry it is known to have. Known only to the leader.
+    /// Index of the last entry it is known to have: to the leader, and to whoever was told by it lately.
     pub matched: Option<u64>,
 }
 
@@ -157,6 +157,7 @@ impl Cluster {
 
         let contact = Contact::new(settings.node, Arc::clone(&clock), raft.clone(), settings.lease());
         let office = Office::new(settings.node, raft.clone(), peers, contact, clock);
+        services::abstain_if_empty(&office, &settings.members).await;
         let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
         let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
         let stop = CancellationToken::new();
@@ -181,7 +182,8 @@ impl Cluster {
             readers: asked,
             patience: settings.read_timeout,
         };
-        let touch = services::keep_in_touch(office.clone(), settings.clone(), stop.clone());
+        let touch =
+            services::keep_in_touch(office.clone(), settings.clone(), applied.clone(), stop.clone());
         let fold = services::fold(
             raft.clone(),
             storage.log,
@@ -285,6 +287,7 @@ impl Cluster {
     /// How the cluster looks from this node.
     #[must_use]
     pub fn status(&self) -> Status {
+        let told = self.shared.office.contact.told();
         let metrics = self.shared.office.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
         let members = membership
@@ -297,7 +300,8 @@ impl Cluster {
                     .replication
                     .as_ref()
                     .and_then(|replication| replication.get(id))
-                    .and_then(|matched| matched.as_ref().map(|id| id.index)),
+                    .and_then(|matched| matched.as_ref().map(|id| id.index))
+                    .or_else(|| told.get(&NodeId(*id)).copied()),
             })
             .collect();
         Status {
@@ -393,6 +397,8 @@ fn config(settings: &Settings) -> Result<Config, StartError> {
         // The whole installation, not one chunk: a large state takes its time.
         install_snapshot_timeout: 600_000,
         enable_pre_vote: Some(true),
+        // A member that lost its disk is filled anew. Until that is done it has no vote; see `services::form`.
+        allow_log_reversion: Some(true),
         ..Config::default()
     }
     .validate()

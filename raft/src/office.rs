@@ -3,7 +3,7 @@
 use crate::contact::Contact;
 use crate::network::Peers;
 use crate::settings::PROPOSAL_BYTES_MAX;
-use crate::types::{ClientWriteError, Payload, Raft};
+use crate::types::{ClientWriteError, LogId, Payload, Raft};
 use bytes::Bytes;
 use domain::id::NodeId;
 use domain::time::{Clock, Timestamp};
@@ -16,6 +16,7 @@ use proto::cluster::{
 };
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tonic::{Code, ConnectError, Status};
 
@@ -38,6 +39,9 @@ pub(crate) struct Office {
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     pub(crate) contact: Contact,
+    /// Whether this node may vote. One that has lost its disk has forgotten what it voted for and what it had
+    /// acknowledged, so it may not until it has all of that again.
+    pub(crate) may_vote: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
     /// The last instant an entry was stamped with.
     stamped: Arc<Mutex<Timestamp>>,
@@ -45,7 +49,7 @@ pub(crate) struct Office {
 
 impl Office {
     pub(crate) fn new(me: NodeId, raft: Raft, peers: Peers, contact: Contact, clock: Arc<dyn Clock>) -> Self {
-        Self { me, raft, peers, contact, clock, stamped: Arc::default() }
+        Self { me, raft, peers, contact, may_vote: Arc::new(AtomicBool::new(true)), clock, stamped: Arc::default() }
     }
 
     /// Who leads, as far as this node knows.
@@ -132,14 +136,38 @@ impl Office {
         }
     }
 
-    /// Tells `leader` that this node is alive. True when a leader has heard it.
-    pub(crate) async fn ping(&self, leader: NodeId, session: u64, timeout: Duration) -> bool {
-        let Ok(mut client) = self.peers.cluster(leader) else { return false };
-        let asked = client.ping(PingRequest { node: self.me.0, session });
-        matches!(
-            tokio::time::timeout(timeout, asked).await,
-            Ok(Ok(response)) if matches!(response.get_ref().result, Some(ping_response::Result::Heard(_)))
-        )
+    /// Tells `leader` that this node is alive and how far it is. What a leader says that has heard it.
+    pub(crate) async fn ping(
+        &self,
+        leader: NodeId,
+        session: u64,
+        applied: u64,
+        timeout: Duration,
+    ) -> Option<ping_response::Heard> {
+        let mut client = self.peers.cluster(leader).ok()?;
+        let asked = client.ping(PingRequest { node: self.me.0, session, applied });
+        match tokio::time::timeout(timeout, asked).await.ok()?.ok()?.into_inner().result? {
+            ping_response::Result::Heard(heard) => Some(heard),
+            ping_response::Result::NotLeader(_) => None,
+        }
+    }
+
+    /// What this node answers to a sign of life while it leads.
+    pub(crate) fn heard(&self) -> ping_response::Heard {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let progress = |(node, matched): (&u64, &Option<LogId>)| ping_response::Progress {
+            node: *node,
+            matched: matched.as_ref().map_or(0, |id| id.index),
+        };
+        ping_response::Heard {
+            committed: metrics.last_applied.map_or(0, |id| id.index),
+            members: metrics.replication.iter().flatten().map(progress).collect(),
+        }
+    }
+
+    /// Whether anything was ever committed here, as far as this node knows.
+    pub(crate) fn has_applied(&self) -> bool {
+        self.raft.metrics().borrow_watched().last_applied.is_some()
     }
 }
 

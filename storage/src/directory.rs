@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! FORMAT       version of this layout
+//! NODE         which node this is the directory of, once that was said
 //! LOCK         locked while a process has the directory open
 //! CURRENT      name of the live state directory
 //! state-<n>/   the state (sled), and in it
@@ -13,6 +14,7 @@
 
 use crate::error::Error;
 use crate::tree::sync_dir;
+use domain::id::NodeId;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -135,4 +137,19 @@ fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
         .and_then(|()| fs::rename(&written, dir.join(name)))
         .map_err(Error::io(format!("writing {name}")))?;
     sync_dir(dir)
+}
+
+/// Notes whose directory this is, or refuses another node's.
+pub(crate) fn belong_to(dir: &Path, node: NodeId) -> Result<(), Error> {
+    let path = dir.join("NODE");
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim() == node.to_string() => Ok(()),
+        Ok(text) => {
+            Err(Error::OtherNode { path: dir.to_owned(), found: text.trim().to_owned(), expected: node })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_whole(dir, "NODE", &node.to_string())
+        }
+        Err(error) => Err(Error::io(format!("reading {}", path.display()))(error)),
+    }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with what is on disk.
 
+use domain::id::NodeId;
 use std::path::PathBuf;
 
 /// A broken or unusable store. None of these is the fault of a request: a node that meets one while
@@ -15,6 +16,16 @@ pub enum Error {
         found: u32,
         /// The newest format this build knows.
         readable: u32,
+    },
+    /// The data directory is another node's: under its own id that node could vote twice.
+    #[error("data directory {} belongs to node {found}, not to node {expected}", path.display())]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wanted it.
+        expected: NodeId,
     },
     /// Another process holds the data directory.
     #[error("data directory {} is in use by another process", path.display())]

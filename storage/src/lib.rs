@@ -44,6 +44,7 @@ pub use log::{Flushed, Log, LogBounds, LogEntry, MetaSlot};
 pub use snapshot::{SnapshotFile, SnapshotWriter};
 pub use state::{Items, Read, State, StateTxn, StateView};
 
+use domain::id::NodeId;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,6 +97,16 @@ impl Storage {
         let tree = open_tree(dir, &settings, &log)?;
         let state = State::open(dir.to_owned(), settings, tree, flushes, lock)?;
         Ok(Self { log, state })
+    }
+
+    /// As [`Storage::open`], for this node alone: a directory that was opened for another one is refused.
+    ///
+    /// # Errors
+    /// [`Error::OtherNode`]; otherwise as [`Storage::open`].
+    pub fn open_for(dir: &Path, settings: Settings, node: NodeId) -> Result<Self, Error> {
+        let storage = Self::open(dir, settings)?;
+        directory::belong_to(dir, node)?;
+        Ok(storage)
     }
 }
 

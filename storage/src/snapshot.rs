@@ -64,7 +64,17 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`Error::Snapshot`] when it is damaged or not whole; otherwise when the disk fails.
-    pub fn finish(mut self) -> Result<SnapshotFile, Error> {
+    pub fn finish(self) -> Result<SnapshotFile, Error> {
+        let kept = self.finish_if(|_| true)?;
+        kept.ok_or(Error::Inconsistent("a snapshot file that was wanted was not kept"))
+    }
+
+    /// As [`SnapshotWriter::finish`], but keeps the file only if it is wanted, by its mark. The newest file is what a
+    /// damaged state is rebuilt from, so one that tells of the past must not become it.
+    ///
+    /// # Errors
+    /// As [`SnapshotWriter::finish`].
+    pub fn finish_if(mut self, is_wanted: impl FnOnce(&[u8]) -> bool) -> Result<Option<SnapshotFile>, Error> {
         let Some(file) = self.file.take() else {
             return Err(Error::Inconsistent("a snapshot file was finished twice"));
         };
@@ -72,7 +82,8 @@ impl SnapshotWriter {
             .map_err(std::io::IntoInnerError::into_error)
             .and_then(|file| file.sync_all())
             .map_err(Error::io("writing a snapshot file"))?;
-        keep(&self.shared, &self.path)
+        let file = check(&self.path)?;
+        if is_wanted(&file.mark) { name(&self.shared, file).map(Some) } else { Ok(None) }
     }
 }
 
@@ -94,12 +105,16 @@ fn create(shared: &Shared, extension: &str) -> Result<(PathBuf, File), Error> {
 
 /// Checks a file that has been written and synced, gives it its name, and drops old ones.
 fn keep(shared: &Shared, written: &Path) -> Result<SnapshotFile, Error> {
-    let file = check(written)?;
+    name(shared, check(written)?)
+}
+
+/// As [`keep`], for a file that has been checked.
+fn name(shared: &Shared, file: SnapshotFile) -> Result<SnapshotFile, Error> {
     let dir = directory::snapshots(&shared.dir);
     let _naming = shared.naming.lock();
     // Numbered when it is done, not when it was begun: the newest is the one with the highest number.
     let path = dir.join(format!("{:020}{SUFFIX}", next_number(&dir)?));
-    fs::rename(written, &path).map_err(Error::io("naming a snapshot file"))?;
+    fs::rename(&file.path, &path).map_err(Error::io("naming a snapshot file"))?;
     sync_dir(&dir)?;
     let mut numbered = list(&dir)?;
     numbered.truncate(numbered.len().saturating_sub(KEPT));

@@ -6,7 +6,7 @@
 mod replay;
 
 use bytes::Bytes;
-use domain::id::AccountId;
+use domain::id::{AccountId, NodeId};
 use replay::{
     Model, PATIENCE, Random, commit, copy_dir, done, end_of, entry, mark, open, quiet, read_all, salt,
 };
@@ -624,4 +624,14 @@ fn a_state_that_cannot_be_written_takes_nothing_more() {
     drop(storage);
     fs::remove_dir(&redo).unwrap();
     assert_eq!(Model::read(&open(dir.path()).state).unwrap(), (Some(0), Model::replay([1])));
+}
+
+#[test]
+fn a_directory_of_another_node_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let open_for = |node| Storage::open_for(dir.path(), storage::Settings::default(), NodeId(node));
+    drop(open_for(2).unwrap());
+    let error = open_for(1).unwrap_err();
+    assert!(error.to_string().ends_with("belongs to node 2, not to node 1"), "{error}");
+    open_for(2).unwrap();
 }

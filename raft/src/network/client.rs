@@ -212,6 +212,11 @@ impl NetStreamAppend<TypeConfig> for Connection {
     {
         Box::pin(async move {
             let this: &'s Self = self;
+            let mut input = input;
+            // openraft waits out its back-off when it is asked for a request. A connection that is refused before that
+            // would be tried again at once, without end.
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let input = futures::stream::once(std::future::ready(first)).chain(input);
             let mut client = this.client(this.lane)?;
             let sent = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&sent);

@@ -23,6 +23,8 @@ use proto::raft::{
     AppendRequest as AppendMessage, AppendResponse, SnapshotChunk, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::async_runtime::WatchReceiver;
+use std::sync::atomic::Ordering;
 use storage::State;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +69,17 @@ struct RaftService {
     state: State,
 }
 
+impl RaftService {
+    /// Refuses to vote while this node may not.
+    fn must_vote(&self) -> Result<(), Status> {
+        if self.office.may_vote.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(Status::unavailable("this node has lost its data and is being filled"))
+        }
+    }
+}
+
 fn failed(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
@@ -74,12 +87,14 @@ fn failed(error: impl std::fmt::Display) -> Status {
 #[tonic::async_trait]
 impl Raft for RaftService {
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        self.must_vote()?;
         let request = convert::vote_request_from_proto(request.into_inner())?;
         let response = self.office.raft.vote(request).await.map_err(failed)?;
         Ok(Response::new(convert::vote_response_to_proto(&response)))
     }
 
     async fn pre_vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        self.must_vote()?;
         let request = convert::vote_request_from_proto(request.into_inner())?;
         let response = self.office.raft.pre_vote(request).await.map_err(failed)?;
         Ok(Response::new(convert::vote_response_to_proto(&response)))
@@ -122,8 +137,20 @@ impl Raft for RaftService {
                 }
             }
         }
-        let file =
-            tokio::task::spawn_blocking(move || writer.finish()).await.map_err(failed)?.map_err(failed)?;
+        let applied = self.state.applied();
+        let is_news = move |mark: &[u8]| match (codec::decode_mark(mark), applied.as_deref()) {
+            (Ok(sent), Some(applied)) => {
+                codec::decode_mark(applied).is_ok_and(|applied| sent.applied > applied.applied)
+            }
+            (Ok(_), None) => true,
+            (Err(_), _) => false,
+        };
+        let finished = tokio::task::spawn_blocking(move || writer.finish_if(is_news)).await;
+        let Some(file) = finished.map_err(failed)?.map_err(failed)? else {
+            // A late copy: this node is further already.
+            let vote = self.office.raft.metrics().borrow_watched().vote;
+            return Ok(Response::new(SnapshotResponse { ballot: Some(convert::vote_to_proto(&vote)) }));
+        };
         let snapshot = describe(file).map_err(failed)?;
         let response = self.office.raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?;
         Ok(Response::new(SnapshotResponse { ballot: Some(convert::vote_to_proto(&response.vote)) }))
@@ -198,10 +225,11 @@ impl Cluster for ClusterService {
     }
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
-        use ping_response::{Heard, Result};
+        use ping_response::Result;
         let result = if self.office.contact.is_sure_leader() {
-            self.office.contact.hear(NodeId(request.into_inner().node));
-            Result::Heard(Heard {})
+            let PingRequest { node, applied, .. } = request.into_inner();
+            self.office.contact.hear(NodeId(node), applied);
+            Result::Heard(self.office.heard())
         } else {
             Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
         };
@@ -209,7 +237,6 @@ impl Cluster for ClusterService {
     }
 
     async fn formation(&self, _: Request<FormationRequest>) -> Result<Response<FormationResponse>, Status> {
-        let formed = self.office.raft.is_initialized().await.map_err(failed)?;
-        Ok(Response::new(FormationResponse { formed }))
+        Ok(Response::new(FormationResponse { formed: self.office.has_applied() }))
     }
 }

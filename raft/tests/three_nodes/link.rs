@@ -3,6 +3,7 @@
 use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -39,6 +40,8 @@ struct Shared {
     budget: Mutex<Option<(u64, Trip)>>,
     /// Bytes of calls that have passed.
     passed: Mutex<u64>,
+    /// Connections that were asked for.
+    asked: AtomicUsize,
 }
 
 /// What a link does when its budget is spent.
@@ -68,11 +71,13 @@ impl Link {
             rule: watch::Sender::new(Rule { mode: Mode::Open, resets: 0, forgets: 0 }),
             budget: Mutex::new(None),
             passed: Mutex::new(0),
+            asked: AtomicUsize::new(0),
         });
         let (passing, handle) = (Arc::clone(&shared), runtime.clone());
         let accepting = runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((caller, _)) = listener.accept().await {
+                passing.asked.fetch_add(1, Ordering::Relaxed);
                 handle.spawn(pass(caller, Arc::clone(&passing)));
             }
         });
@@ -102,6 +107,11 @@ impl Link {
     /// Whether the last trip that was armed has happened.
     pub(crate) fn has_tripped(&self) -> bool {
         self.shared.budget.lock().is_none()
+    }
+
+    /// Connections that were asked for so far.
+    pub(crate) fn asked(&self) -> usize {
+        self.shared.asked.load(Ordering::Relaxed)
     }
 
     /// Bytes of calls that have passed so far.
