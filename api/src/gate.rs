@@ -1,5 +1,5 @@
 //! What every request with a credential passes, in this order: who speaks, and whether the request was
-//! answered before.
+//! answered before. And what those pass that ask for a credential.
 
 use crate::Deps;
 use crate::auth;
@@ -17,6 +17,18 @@ pub(crate) async fn pass(State(deps): State<Deps>, mut request: Request, next: N
     };
     request.extensions_mut().insert(principal);
     answer_once(&deps, principal.account, request, next).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Wraps the routes by which one gets a credential: nobody speaks yet, but whoever asks sees every change that
+/// was acknowledged before, and may name the request as others do.
+pub(crate) async fn pass_stranger(State(deps): State<Deps>, request: Request, next: Next) -> Response {
+    admit_stranger(&deps, request, next).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn admit_stranger(deps: &Deps, request: Request, next: Next) -> Result<Response, ApiError> {
+    deps.cluster.read_barrier().await?;
+    let (stranger, request) = once::stranger(request).await?;
+    answer_once(deps, stranger, request, next).await
 }
 
 /// Gives the answer that a request with the same idempotency key got before, if there is one.

@@ -3,13 +3,13 @@
 
 use crate::Deps;
 use crate::error::ApiError;
-use crate::resources::{cluster, executions, jobs};
+use crate::resources::{api_keys, cluster, executions, jobs, sessions};
 use crate::{gate, health};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 
 /// Every path, its methods and their handlers. GET routes answer HEAD as well.
 ///
@@ -23,11 +23,23 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/api-keys", get(api_keys::list).post(api_keys::create))
+        .route("/v1/api-keys/{id}", delete(api_keys::delete))
+        .route("/v1/auth/logout", post(sessions::logout))
         .route_layer(from_fn_with_state(deps.clone(), gate::pass))
+        .merge(strangers(deps))
         .route("/v1/cluster", get(cluster::get))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+}
+
+/// What gives out credentials.
+fn strangers(deps: &Deps) -> Router<Deps> {
+    Router::new()
+        .route("/v1/auth/register", post(sessions::register))
+        .route("/v1/auth/login", post(sessions::login))
+        .route_layer(from_fn_with_state(deps.clone(), gate::pass_stranger))
 }
 
 /// What no path leads to.

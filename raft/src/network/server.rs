@@ -1,5 +1,6 @@
 //! The services this node offers to its peers.
 
+use super::admin::AdminService;
 use super::auth::Doorkeeper;
 use super::convert;
 use crate::error::ServiceError;
@@ -10,6 +11,7 @@ use crate::types::AppendRequest;
 use domain::id::NodeId;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use proto::admin::admin_server::AdminServer;
 use proto::cluster::cluster_server::{Cluster, ClusterServer};
 use proto::cluster::{
     FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
@@ -29,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Serves peers that know the secret, until `stop`.
+/// Serves peers and operators that know the secret, until `stop`.
 pub(crate) async fn serve(
     listener: TcpListener,
     office: Office,
     state: State,
+    operated: crate::Cluster,
     secret: Secret,
     stop: CancellationToken,
 ) -> Result<(), ServiceError> {
@@ -44,11 +47,15 @@ pub(crate) async fn serve(
     let cluster = ClusterServer::new(ClusterService { office })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(AdminService { cluster: operated })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder()
         .tcp_nodelay(true)
         .http2_adaptive_window(Some(true))
         .add_service(tonic::service::interceptor::InterceptedService::new(raft, doorkeeper.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper))
+        .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(admin, doorkeeper))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::select! {
         ended = server => ended.map_err(ServiceError::Server),
