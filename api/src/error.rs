@@ -20,8 +20,14 @@ pub enum ApiError {
     #[error("{0}")]
     Invalid(Issues),
     /// No credential, or none that is known.
-    #[error("invalid or missing API key")]
+    #[error("invalid or missing API key or session token")]
     Unauthorized,
+    /// Somebody would sign in, but not with these words.
+    #[error("the email or the password is wrong")]
+    BadLogin,
+    /// The operator takes no new accounts this way.
+    #[error("registration is closed; ask whoever runs this service for an account")]
+    RegistrationClosed,
     /// The account's plan allows no more of something.
     #[error("your plan allows at most {max} {what}")]
     PlanLimit {
@@ -90,7 +96,8 @@ impl ApiError {
         match self {
             Self::Invalid(issues) if issues.misshapen() => (StatusCode::BAD_REQUEST, "validation_error"),
             Self::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation_error"),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Unauthorized | Self::BadLogin => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::PlanLimit { .. } => (StatusCode::FORBIDDEN, "plan_limit_exceeded"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -145,7 +152,7 @@ impl IntoResponse for ApiError {
         let body = Body { error: ErrorBody { code, message: self.to_string(), details, retry_after } };
         let mut response = (status, axum::Json(body)).into_response();
         match self {
-            Self::Unauthorized => {
+            Self::Unauthorized | Self::BadLogin => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"justrun\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
             }

@@ -16,6 +16,20 @@ const FIELD_CHARS_MAX: usize = 200;
 /// What is wrong with a field that is needed and has nothing in it (documented words).
 pub(crate) const EMPTY: &str = "must not be empty";
 
+/// A label of one line: not blank, bounded, without control characters.
+pub(crate) fn label(text: &str, chars_max: usize) -> Result<String, Fault> {
+    if text.trim().is_empty() {
+        return Err(EMPTY.into());
+    }
+    if text.chars().count() > chars_max {
+        return Err(format!("must have at most {chars_max} characters").into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must not contain control characters".into());
+    }
+    Ok(text.to_owned())
+}
+
 /// The words for a mistake. They read well behind the field's name.
 pub(crate) type Fault = Cow<'static, str>;
 

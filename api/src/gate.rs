@@ -31,14 +31,21 @@ pub(crate) async fn pass_here(State(gate): State<Gate>, request: Request, next: 
     admit(gate, principal, request, next).await
 }
 
-/// Wraps what needs no credential.
-pub(crate) async fn pass_unknown(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+/// Wraps the routes by which one gets a credential: nobody speaks yet, but whoever asks sees every change that
+/// was acknowledged before, and may name the request as others do.
+pub(crate) async fn pass_stranger(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let standing = gate.limiter.address(address(&request));
     let answer = match standing.map_or(Ok(()), |standing| standing.admit()) {
-        Ok(()) => answer_once(&gate.deps, AccountId::default(), request, next).await,
+        Ok(()) => admit_stranger(&gate.deps, request, next).await,
         Err(error) => Err(error),
     };
     shown(standing, answer)
+}
+
+async fn admit_stranger(deps: &Deps, request: Request, next: Next) -> Result<Response, ApiError> {
+    deps.cluster.read_barrier().await?;
+    let (stranger, request) = once::stranger(request).await?;
+    answer_once(deps, stranger, request, next).await
 }
 
 async fn admit(

@@ -14,14 +14,18 @@ mod fields; // typed fields of a JSON object, with all that is wrong with them
 mod gate; // what every request passes
 mod health; // alive, ready, metrics
 mod json; // JSON as it was sent: order and duplicates kept
+pub mod key_use; // when each API key was last used
+mod keys; // how API keys are made
 mod observe; // request ids, metrics, the log of what went wrong
 mod once; // requests that are answered once
 mod page; // lists in pages
+mod passwords; // hashed a few at a time
 mod rate_limit; // how often they may
 mod resources; // one file a resource
 mod routes; // THE TABLE: what can be called
 mod server; // connections: limits, timeouts, shutdown
 mod time; // instants as text
+mod tokens; // session tokens
 
 use axum::Router;
 use domain::account::Plans;
@@ -31,8 +35,10 @@ use std::sync::Arc;
 use storage::StateView;
 use url::Url;
 
-pub use auth::hash_key;
 pub use error::ApiError;
+pub use key_use::KeyUse;
+pub use keys::{hash_key, mint_key, stored_key};
+pub use passwords::{HashError, Passwords, hash_password};
 pub use rate_limit::RateLimits;
 pub use server::serve;
 
@@ -49,6 +55,12 @@ pub struct Deps {
     pub plans: Arc<Plans>,
     /// Limits of all accounts in place of their plans'.
     pub rate_limits: RateLimits,
+    /// Notes when API keys are used.
+    pub key_use: KeyUse,
+    /// Where passwords wait for their turn.
+    pub passwords: Passwords,
+    /// Whether strangers may make themselves an account.
+    pub registration_open: bool,
     /// Renders this node's metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }

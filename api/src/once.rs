@@ -8,6 +8,7 @@ use crate::Deps;
 use crate::error::ApiError;
 use crate::extract::collect;
 use crate::fields;
+use crate::json::{self, Value};
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Request};
 use axum::http::header::CONTENT_TYPE;
@@ -16,6 +17,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use chacha20poly1305::aead::{Aead, KeyInit};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use domain::account::normal_email;
 use domain::id::AccountId;
 use domain::limits;
 use raft::ProposeError;
@@ -184,6 +186,26 @@ impl Deps {
         self.cluster.propose(command).await?;
         Ok(())
     }
+}
+
+/// Whose names those of a request without a credential are: they are told apart by the email in the body, so
+/// that strangers who choose the same name do not get into each other's way.
+pub(crate) async fn stranger(request: Request) -> Result<(AccountId, Request), ApiError> {
+    if !request.headers().contains_key(HEADER) {
+        return Ok((AccountId(0), request));
+    }
+    let (parts, body) = request.into_parts();
+    let whole = Request::from_parts(parts.clone(), body);
+    let bytes = collect(whole, limits::API_BODY_BYTES_MAX).await?;
+    let mut hash = Sha256::new_with_prefix(b"stranger");
+    if let Ok(Value::Object(object)) = json::parse(&bytes)
+        && let Some((_, Value::String(email))) = object.0.iter().find(|(name, _)| name == "email")
+    {
+        hash.update(normal_email(email).as_ref().unwrap_or(email));
+    }
+    let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = hash.finalize().into();
+    let account = AccountId(u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+    Ok((account, Request::from_parts(parts, Body::from(bytes))))
 }
 
 impl OnceKey {

@@ -6,12 +6,12 @@ use crate::error::ApiError;
 use crate::gate::{self, Gate};
 use crate::health;
 use crate::rate_limit::RateLimiter;
-use crate::resources::{cluster, executions, jobs};
+use crate::resources::{api_keys, cluster, executions, jobs, sessions};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::sync::Arc;
 
 /// Every path, its methods and their handlers. GET routes answer HEAD as well.
@@ -28,11 +28,19 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/api-keys", get(api_keys::list).post(api_keys::create))
+        .route("/v1/api-keys/{id}", delete(api_keys::delete))
+        .route("/v1/auth/logout", post(sessions::logout))
         .route_layer(from_fn_with_state(gate.clone(), gate::pass));
+    let gives_credential = Router::new()
+        .route("/v1/auth/register", post(sessions::register))
+        .route("/v1/auth/login", post(sessions::login))
+        .route_layer(from_fn_with_state(gate.clone(), gate::pass_stranger));
     let answers_here = Router::new()
         .route("/v1/cluster", get(cluster::get))
         .route_layer(from_fn_with_state(gate, gate::pass_here));
     needs_credential
+        .merge(gives_credential)
         .merge(answers_here)
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))

@@ -1,6 +1,7 @@
 //! Accounts, their plans, and the API keys that speak for them.
 
 use crate::id::{AccountId, KeyId};
+use crate::limits;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -140,7 +141,8 @@ pub struct User {
     pub email: String,
     /// For which account.
     pub account: AccountId,
-    /// An Argon2id hash in the PHC string format, never the password.
+    /// An Argon2id hash in the PHC string format, never the password. Empty when nobody can sign in with
+    /// one: the address is taken all the same.
     pub password: String,
     /// When they registered.
     pub created_at: Timestamp,
@@ -150,6 +152,18 @@ impl std::fmt::Debug for User {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("User").field("account", &self.account).finish_non_exhaustive()
     }
+}
+
+/// An email address as it is stored and compared: in lower case, without the space around it. `None` when
+/// it cannot be one. Whether anybody reads what is sent there only sending can tell.
+#[must_use]
+pub fn normal_email(text: &str) -> Option<String> {
+    let email = text.trim().to_lowercase();
+    let (local, domain) = email.split_once('@')?;
+    let fits = email.chars().count() <= limits::EMAIL_CHARS_MAX;
+    let is_plain = !email.chars().any(|c| c.is_whitespace() || c.is_control() || "<>,;:\"\\()[]".contains(c));
+    let is_host = !domain.contains('@') && domain.split('.').all(|label| !label.is_empty());
+    (fits && is_plain && is_host && !local.is_empty()).then_some(email)
 }
 
 /// SHA-256 of a whole key. Keys are 190 random bits, so a plain hash is enough: there is no
@@ -180,3 +194,44 @@ pub struct ApiKey {
 pub const KEY_PREFIX: &str = "jrun_sk_";
 /// Base62 characters behind the prefix (documented).
 pub const KEY_RANDOM_CHARS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<&str>) {
+        assert_eq!(normal_email(text).as_deref(), expected, "{text:?}");
+    }
+
+    #[test]
+    fn an_address_is_compared_in_one_form() {
+        check(" Ops@Example.COM ", Some("ops@example.com"));
+        check("a+b.c@localhost", Some("a+b.c@localhost"));
+        check("ü@bücher.example", Some("ü@bücher.example"));
+        let long = format!("{}@b", "a".repeat(252));
+        check(&long, Some(&long));
+    }
+
+    #[test]
+    fn what_cannot_be_an_address_is_refused() {
+        for text in [
+            "",
+            "@",
+            "a",
+            "a@",
+            "@b",
+            "a@b@c",
+            "a b@c",
+            "a@b\n.c",
+            "a@.b",
+            "a@b.",
+            "a@b..c",
+            "A <a@b>",
+            "a@b,c@d",
+            "mailto:a@b",
+        ] {
+            check(text, None);
+        }
+        check(&format!("{}@b", "a".repeat(253)), None);
+    }
+}

@@ -64,6 +64,14 @@ pub const KEYS_MAX: usize = 100;
 pub const SPACES_MAX: usize = 500;
 /// Characters of the name of a key or a channel: a label, not a text.
 pub const LABEL_CHARS_MAX: usize = 100;
+/// Characters of an email address: what the protocols of mail can carry.
+pub const EMAIL_CHARS_MAX: usize = 254;
+/// Characters of a password: the least that is worth guessing at, and the most anybody types.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// See [`PASSWORD_CHARS_MIN`].
+pub const PASSWORD_CHARS_MAX: usize = 200;
+/// How long a session token is good for: a week of work without signing in again.
+pub const SESSION_LASTS: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long the answer to a request with an idempotency key is kept (documented).
 pub const ANSWER_KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
 /// Answers that have outlived their time and go with each new one.

@@ -2,7 +2,7 @@
 //!
 //! | task | phase of the shutdown in which it stops |
 //! |---|---|
-//! | `api` | api: accepts nothing more, answers what is under way |
+//! | `api`, `key-use` | api: accepts nothing more, answers what is under way |
 //! | `leadership` | leadership: hands it over |
 //! | `coordinator`, `founder` | leadership |
 //! | `registration`, `scheduler` | shards: gives back what was not started |
@@ -11,7 +11,7 @@
 //! | `consensus`, `gauges` | storage: takes leave, then closes |
 
 use crate::clock::Sleeper;
-use crate::config::ServerSettings;
+use crate::config::{ServerSettings, SignUp};
 use crate::coordinator::{self, Coordinator};
 use crate::executor::egress::EgressPolicy;
 use crate::executor::http::{BuildError, HttpClient, HttpSettings};
@@ -180,12 +180,17 @@ pub async fn run(
 
     listeners.api.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
+    let (key_use, key_use_handle) = api::key_use::Service::new(cluster.clone());
+    supervisor.spawn("key-use", Phase::Api, OnEnd::Log, |stop| endless(key_use.run(stop)));
     let router = api::router(api::Deps {
         cluster,
         clock,
         targets: Arc::new(egress),
         plans: Arc::default(),
         rate_limits: settings.rate_limits,
+        key_use: key_use_handle,
+        passwords: api::Passwords::default(),
+        registration_open: settings.registration == SignUp::Open,
         metrics,
     });
     supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));

@@ -3,10 +3,14 @@
 //! Nothing is required or checked against anything else here; [`crate::config`] does that
 //! once the environment and the file have had their say.
 
-use crate::config::{Environment, LogFormat, Secret};
+mod operate; // what an operator asks of a cluster that runs
+
+pub(crate) use operate::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand};
+
+use crate::config::{Environment, LogFormat, Secret, SignUp};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Said below the flags of every command.
 const LAYERS: &str = "\
@@ -44,6 +48,30 @@ pub(crate) enum Command {
     /// SIGTERM stops it cleanly: running requests may finish and their results are recorded.
     #[command(after_help = LAYERS, args_override_self = true, verbatim_doc_comment)]
     Server(ServerArgs),
+    /// Makes and lists accounts.
+    #[command(subcommand)]
+    Account(AccountCommand),
+    /// Makes API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Looks after the cluster.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+}
+
+impl Command {
+    /// The words by which it is called, and the file with settings that it was given.
+    pub(crate) fn path(&self) -> (&'static [&'static str], Option<&Path>) {
+        let (path, config): (&[&str], _) = match self {
+            Self::Dev(args) => (&["dev"], &args.config),
+            Self::Server(args) => (&["server"], &args.config),
+            Self::Account(AccountCommand::Create(args)) => (&["account", "create"], &args.access.config),
+            Self::Account(AccountCommand::List(args)) => (&["account", "list"], &args.config),
+            Self::Key(KeyCommand::Create(args)) => (&["key", "create"], &args.access.config),
+            Self::Cluster(ClusterCommand::Status(args)) => (&["cluster", "status"], &args.config),
+        };
+        (path, config.as_deref())
+    }
 }
 
 #[derive(Args, Debug)]
@@ -121,6 +149,10 @@ pub(crate) struct ServerArgs {
     /// Manual runs a minute for every account instead of its plan's; 0 switches the limit off
     #[arg(long, value_name = "N")]
     pub(crate) rate_limit_run: Option<u64>,
+    /// Whether strangers may make themselves an account, on plan free, by signing up for the dashboard: open
+    /// or closed [default: closed]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) registration: Option<SignUp>,
     /// How early firings are claimed, in milliseconds. Elections shorter than this delay nothing
     /// [default: 2000]
     #[arg(long, value_name = "MS")]

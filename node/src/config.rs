@@ -1,7 +1,10 @@
 //! Settings: flags over the environment over a file, checked once, into types that make sense
 //! together.
 
-mod layers;
+mod layers; // flags over the environment over a file
+mod operate; // what an operator asks
+
+pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
 
 use crate::cli::{Command, DevArgs, ServerArgs};
 use crate::executor::egress::EgressPolicy;
@@ -43,6 +46,8 @@ pub enum Invocation {
     Dev(DevSettings),
     /// `justrun server`
     Server(Box<ServerSettings>),
+    /// `justrun account …`, `key …`, `cluster …`
+    Operate(Box<OperatorSettings>),
 }
 
 /// A text that must not get into logs. `Debug` shows nothing of it.
@@ -100,6 +105,16 @@ pub enum Environment {
     Development,
 }
 
+/// Who may make an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SignUp {
+    /// Whoever signs up for the dashboard.
+    Open,
+    /// Only the operator.
+    #[default]
+    Closed,
+}
+
 /// Settings of `justrun dev`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevSettings {
@@ -142,6 +157,8 @@ pub struct ServerSettings {
     pub bootstrap_api_key: Option<Secret>,
     /// Limits of all accounts in place of their plans'.
     pub rate_limits: api::RateLimits,
+    /// Who may make an account.
+    pub registration: SignUp,
     /// How early firings are claimed.
     pub claim_ahead: Duration,
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
@@ -165,6 +182,9 @@ pub fn parse(
         layers::Merged::Run(cli) => match cli.command {
             Command::Dev(args) => Ok(Invocation::Dev(dev(args)?)),
             Command::Server(args) => Ok(Invocation::Server(Box::new(server(args)?))),
+            Command::Account(command) => Ok(Invocation::Operate(Box::new(operate::account(command)?))),
+            Command::Key(command) => Ok(Invocation::Operate(Box::new(operate::key(command)?))),
+            Command::Cluster(command) => Ok(Invocation::Operate(Box::new(operate::cluster(command)?))),
         },
     }
 }
@@ -247,6 +267,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         },
         bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
         rate_limits: api::RateLimits { general: args.rate_limit_general, run: args.rate_limit_run },
+        registration: args.registration.unwrap_or_default(),
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
         log_format: args.log_format.unwrap_or_default(),

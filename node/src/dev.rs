@@ -224,11 +224,8 @@ fn identity(settings: &DevSettings) -> Result<Identity, Failure> {
             Ok(identity)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let identity = Identity {
-                nodes: settings.nodes,
-                api_key: format!("jrun_sk_{}", random_text(32)),
-                cluster_secret: random_text(32),
-            };
+            let identity =
+                Identity { nodes: settings.nodes, api_key: api::mint_key(), cluster_secret: random_text(32) };
             write_private(&path, &toml::to_string(&identity)?)?;
             Ok(identity)
         }

@@ -1,22 +1,26 @@
-//! Gives a new cluster its first account.
+//! Gives a new cluster what it needs before anybody can use it: the key that signs session tokens, and the
+//! first account.
 
 use crate::clock::Sleeper;
 use crate::config::Secret;
-use domain::account::{Account, ApiKey, Plan};
+use domain::account::{Account, Plan};
 use domain::id::{AccountId, KeyId};
 use domain::rejection::Rejection;
-use raft::command::{Bootstrap, Command};
+use raft::command::{Bootstrap, Command, SetSessionKey};
 use raft::{Cluster, ProposeError};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Read;
-use storage::schema::Metas;
+use storage::schema::{Metas, SecretsOf};
 use tokio_util::sync::CancellationToken;
 
 /// Pause between looks.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Proposes the first account while this node leads a cluster that has none.
+/// What session tokens are signed with, as long as the hash it is used with.
+const SESSION_KEY_BYTES: usize = 32;
+
+/// Proposes what is missing while this node leads.
 pub(crate) struct Founder {
     pub(crate) cluster: Cluster,
     pub(crate) sleeper: Arc<dyn Sleeper>,
@@ -31,23 +35,43 @@ impl Founder {
                 () = stop.cancelled() => return Ok(()),
                 () = self.sleeper.sleep(INTERVAL) => {}
             }
-            if self.cluster.state().view().get::<Metas>(&())?.is_some_and(|meta| meta.bootstrapped) {
+            let (has_account, has_key) = {
+                let view = self.cluster.state().view();
+                let meta = view.get::<Metas>(&())?;
+                (meta.is_some_and(|meta| meta.bootstrapped), view.contains::<SecretsOf>(&())?)
+            };
+            if has_account && has_key {
                 return Ok(());
             }
             // The state of a leader that has just been elected may be behind.
             if !self.cluster.status().is_leader() || self.cluster.read_barrier().await.is_err() {
                 continue;
             }
+            if !has_key {
+                self.set_session_key().await;
+            }
             match &self.api_key {
+                _ if has_account => {}
                 Some(key) => self.found(key).await,
                 None if !said => {
                     said = true;
                     tracing::warn!(
-                        "the cluster has no account yet; start a node with --bootstrap-api-key to make one"
+                        "the cluster has no account yet; make one with: justrun account create --email \
+                         ADDRESS --plan scale, and then its key with: justrun key create --account ADDRESS \
+                         --name NAME"
                     );
                 }
                 None => {}
             }
+        }
+    }
+
+    async fn set_session_key(&self) {
+        let key: [u8; SESSION_KEY_BYTES] = rand::random();
+        // Another leader's may have come first, and stays.
+        let command = Command::SetSessionKey(SetSessionKey { key: key.to_vec() });
+        if let Err(error) = self.cluster.propose(command).await {
+            tracing::debug!(%error, "key for session tokens not made yet");
         }
     }
 
@@ -60,16 +84,8 @@ impl Founder {
             billing: None,
             created_at,
         };
-        let text = key.expose();
-        let key = ApiKey {
-            id: KeyId(rand::random()),
-            account: account.id,
-            name: "bootstrap".to_owned(),
-            hash: api::hash_key(text),
-            last_four: text.chars().skip(text.chars().count().saturating_sub(4)).collect(),
-            created_at,
-            last_used_at: None,
-        };
+        let name = "bootstrap".to_owned();
+        let key = api::stored_key(key.expose(), KeyId(rand::random()), account.id, name, created_at);
         match self.cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await {
             Ok(_) => tracing::info!("first account made, with the given API key"),
             Err(ProposeError::Rejected(Rejection::AlreadyBootstrapped)) => {}

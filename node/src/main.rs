@@ -3,8 +3,8 @@
 use domain::limits::PING_INTERVAL;
 use node::bootstrap::{Listeners, Outside, run};
 use node::clock::SystemClock;
-use node::config::{self, DevSettings, Invocation, ServerSettings};
-use node::{dev, telemetry};
+use node::config::{self, DevSettings, Invocation, OperatorSettings, ServerSettings};
+use node::{dev, operator, telemetry};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         }
         Invocation::Dev(settings) => start_dev(settings),
         Invocation::Server(settings) => start_server(*settings),
+        Invocation::Operate(settings) => operate(*settings),
     }
 }
 
@@ -41,6 +42,22 @@ fn start_dev(settings: DevSettings) -> ExitCode {
     match runtime.block_on(async { dev::run(settings, stop_on_signal()?).await }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(&*error),
+    }
+}
+
+fn operate(settings: OperatorSettings) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    let clock = SystemClock::new();
+    match runtime.block_on(operator::run(settings, &clock, std::io::stdin().lock())) {
+        // A key that cannot be shown is lost, so that is a failure here.
+        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
+        Err(error) => fail(&error),
     }
 }
 

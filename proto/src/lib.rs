@@ -3,7 +3,7 @@
 //! **Never**: knows domain types, holds logic.
 //! **Uses**: nothing of ours. **Used by**: `raft`, which converts at its edge.
 //!
-//! Start at `proto/raft.proto` and `proto/cluster.proto`. Field numbers are never reused.
+//! Start at `proto/raft.proto`, `proto/cluster.proto` and `proto/admin.proto`. Field numbers are never reused.
 
 /// Replication: votes, log, snapshots.
 pub mod raft {
@@ -31,4 +31,18 @@ pub mod cluster {
     )]
 
     tonic::include_proto!("justrun.cluster.v1");
+}
+
+/// What operators ask of any node.
+pub mod admin {
+    #![allow(
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        unreachable_pub,
+        unused_qualifications,
+        missing_docs,
+        reason = "generated"
+    )]
+
+    tonic::include_proto!("justrun.admin.v1");
 }

@@ -10,7 +10,7 @@
 //! | 1 | kind: 0 blank, 1 normal, 2 membership |
 //! | rest | normal: instant (8, big-endian) and encoded proposal; membership: `MessagePack` |
 
-use crate::command::Proposal;
+use crate::command::{Command, Proposal, Reply};
 use crate::types::{Entry, LeaderId, LogId, Membership, Payload, StoredMembership, Vote};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use domain::time::Timestamp;
@@ -91,6 +91,26 @@ pub fn encode_proposal(proposal: &Proposal) -> Bytes {
 /// [`DecodeError::TooNew`] also when the proposal holds a command that this build does not know.
 pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, DecodeError> {
     from_named("a proposal", bytes)
+}
+
+/// Commands on their way from an operator to a node that will propose them.
+pub(crate) fn encode_commands(commands: &[Command]) -> Bytes {
+    to_named(&commands).into()
+}
+
+/// The inverse of [`encode_commands`].
+pub(crate) fn decode_commands(bytes: &[u8]) -> Result<Vec<Command>, DecodeError> {
+    from_named("a list of commands", bytes)
+}
+
+/// What came of commands, on its way back.
+pub(crate) fn encode_replies(replies: &[Reply]) -> Bytes {
+    to_named(&replies).into()
+}
+
+/// The inverse of [`encode_replies`].
+pub(crate) fn decode_replies(bytes: &[u8]) -> Result<Vec<Reply>, DecodeError> {
+    from_named("a list of replies", bytes)
 }
 
 /// How many bytes a value takes within a proposal.

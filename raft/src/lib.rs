@@ -14,6 +14,7 @@ mod error;
 mod log_store; // openraft's log over storage::Log
 mod network; // gRPC
 mod office; // what a leader does for others
+mod overview; // the cluster as one node sees it
 mod proposer; // commands to entries to replies
 mod quotas; // what accounts may still ask for
 mod reads; // read barriers
@@ -27,6 +28,8 @@ pub use changes::ChangesReceiver;
 pub use contact::Contact;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;
+pub use network::{AccountSummary, Operator, OperatorError};
+pub use overview::{MemberOverview, Overview, Role};
 pub use quotas::{Granted, Take};
 pub use settings::{PROPOSAL_BYTES_MAX, Secret, Settings, SnapshotSettings};
 pub use state_machine::StateMachine;
@@ -164,10 +167,21 @@ impl Cluster {
         let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
         let stop = CancellationToken::new();
 
+        let shared = Shared {
+            settings: settings.clone(),
+            office: office.clone(),
+            state: storage.state.clone(),
+            applied: applied.clone(),
+            submissions,
+            readers,
+            stop: stop.clone(),
+        };
+        let cluster = Self { shared: Arc::new(shared) };
         let server = network::serve(
             listener,
             office.clone(),
-            storage.state.clone(),
+            storage.state,
+            cluster.clone(),
             settings.secret.clone(),
             stop.clone(),
         );
@@ -184,24 +198,18 @@ impl Cluster {
             readers: asked,
             patience: settings.read_timeout,
         };
-        let touch = services::keep_in_touch(office.clone(), settings.clone(), applied.clone(), stop.clone());
-        let fold = services::fold(
-            raft.clone(),
-            storage.log,
-            snapshot_bytes,
-            settings.snapshots.clone(),
-            stop.clone(),
-        );
+        let touch = services::keep_in_touch(office, settings.clone(), applied, stop.clone());
+        let fold =
+            services::fold(raft.clone(), storage.log, snapshot_bytes, settings.snapshots, stop.clone());
         let services: Vec<Service> = vec![
             ("consensus", Box::pin(services::watch(raft, stop.clone()))),
             ("rpc", Box::pin(server)),
             ("proposer", endless(proposer.run(stop.clone()))),
-            ("reads", endless(reads.run(stop.clone()))),
+            ("reads", endless(reads.run(stop))),
             ("contact", endless(touch)),
             ("snapshots", endless(fold)),
         ];
-        let shared = Shared { settings, office, state: storage.state, applied, submissions, readers, stop };
-        Ok((Self { shared: Arc::new(shared) }, receiver, services))
+        Ok((cluster, receiver, services))
     }
 
     /// Proposes one command, and waits until this node has applied it.

@@ -6,18 +6,8 @@ use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use axum::extract::State;
-use domain::id::NodeId;
-use domain::limits;
-use domain::node::Node;
-use domain::shard::ShardMap;
-use raft::Status;
+use raft::{MemberOverview, Overview};
 use serde::Serialize;
-use std::collections::BTreeMap;
-use storage::Read;
-use storage::schema::{Nodes, ShardMaps};
-
-/// Registered nodes read at once: more than a cluster ever has.
-const NODES_MAX: usize = 1_000;
 
 #[derive(Serialize)]
 pub(crate) struct ClusterOutput {
@@ -40,7 +30,7 @@ struct MemberOutput {
     rpc_addr: String,
     /// How far it has got, as far as that is known here.
     applied_index: Option<u64>,
-    shards: usize,
+    shards: u64,
     version: Option<String>,
 }
 
@@ -49,49 +39,33 @@ pub(crate) async fn get(
     State(deps): State<Deps>,
     _principal: Principal,
 ) -> Result<axum::Json<Data<ClusterOutput>>, ApiError> {
-    let mut status = deps.cluster.status();
-    let since_leader = deps.cluster.contact().since_leader();
-    if since_leader.is_some_and(|since| since >= limits::NODE_TIMEOUT) {
-        // Whoever led when it was last heard of may lead no more.
-        status.leader = None;
-    }
-    let (nodes, shards) = deps.read(|view| {
-        let nodes = view.prefix::<Nodes>(&[], None, NODES_MAX)?;
-        Ok((nodes, view.get::<ShardMaps>(&())?.unwrap_or_default()))
-    })?;
-    Ok(data(ClusterOutput::new(&status, &nodes.into_iter().collect(), &shards)))
+    Ok(data(deps.cluster.overview()?.into()))
 }
 
-impl ClusterOutput {
-    fn new(status: &Status, nodes: &BTreeMap<NodeId, Node>, shards: &ShardMap) -> Self {
-        let members = status.members.iter().map(|member| {
-            let node = nodes.get(&member.id);
-            let role = if status.leader == Some(member.id) {
-                "leader"
-            } else if member.voter {
-                "follower"
-            } else {
-                "learner"
-            };
-            MemberOutput {
-                node_id: member.id.0,
-                role,
-                live: (member.id == status.node || status.leader.is_some())
-                    .then(|| node.is_some_and(|node| node.expired_at.is_none())),
-                api_url: node.map(|node| node.api_url.clone()),
-                rpc_addr: member.rpc_addr.clone(),
-                applied_index: if member.id == status.node { Some(status.applied) } else { member.matched },
-                shards: shards.owned_by(member.id).count(),
-                version: node.map(|node| node.version.clone()),
-            }
-        });
+impl From<Overview> for ClusterOutput {
+    fn from(overview: Overview) -> Self {
         Self {
-            node_id: status.node.0,
-            leader_id: status.leader.map(|leader| leader.0),
-            term: status.term,
-            applied_index: status.applied,
-            shard_map_version: shards.version,
-            members: members.collect(),
+            node_id: overview.node.0,
+            leader_id: overview.leader.map(|leader| leader.0),
+            term: overview.term,
+            applied_index: overview.applied,
+            shard_map_version: overview.shard_map_version,
+            members: overview.members.into_iter().map(MemberOutput::from).collect(),
+        }
+    }
+}
+
+impl From<MemberOverview> for MemberOutput {
+    fn from(member: MemberOverview) -> Self {
+        Self {
+            node_id: member.id.0,
+            role: member.role.as_str(),
+            live: member.live,
+            api_url: member.api_url,
+            rpc_addr: member.rpc_addr,
+            applied_index: member.applied,
+            shards: member.shards,
+            version: member.version,
         }
     }
 }

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod auth;
+mod api_keys;
 mod cluster;
 mod errors;
 mod executions;
+mod isolation;
 mod jobs;
 mod observed;
 mod service;
 mod serving;
+mod sessions;

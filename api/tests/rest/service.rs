@@ -1,6 +1,6 @@
 //! One node with an account, its router, and a clock that stands still until it is moved.
 
-use api::{Deps, RateLimits, TargetPolicy};
+use api::{Deps, KeyUse, Passwords, RateLimits, TargetPolicy};
 use axum::Router;
 use axum::body::Body;
 use domain::account::{Account, ApiKey, Plan};
@@ -10,7 +10,7 @@ use domain::space::Space;
 use domain::time::{Clock, Timestamp};
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Request, StatusCode};
-use raft::command::{Bootstrap, Command, CreateAccount, CreateKey, CreateSpace};
+use raft::command::{Bootstrap, Command, CreateAccount, CreateKey, CreateSpace, SetSessionKey};
 use raft::{Cluster, Secret};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -31,6 +31,8 @@ pub(crate) const FOREIGN_KEY: &str = "jrun_sk_ffffffffffffffffffffffffffffffff";
 pub(crate) const ACCOUNT: AccountId = AccountId(11);
 /// Another one.
 pub(crate) const FOREIGN_ACCOUNT: AccountId = AccountId(12);
+/// What session tokens are signed with.
+pub(crate) const SESSION_KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// The one node.
 pub(crate) const NODE: NodeId = NodeId(1);
 /// 2026-04-10T14:22:00Z, a moment of the documentation.
@@ -45,6 +47,13 @@ pub(crate) struct ManualClock {
 impl ManualClock {
     pub(crate) fn advance(&self, by: Duration) {
         self.now.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
+impl ManualClock {
+    /// As somebody does who sets a machine's clock.
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.now.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -73,6 +82,7 @@ pub(crate) struct Service {
     pub(crate) cluster: Cluster,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) incarnation: Incarnation,
+    pub(crate) key_use: api::key_use::Service,
     _dir: TempDir,
 }
 
@@ -125,16 +135,25 @@ impl Service {
         let account = account(ACCOUNT, plan);
         let key = key(KEY, ACCOUNT);
         cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await.unwrap();
-        let router = router(&cluster, &clock);
-        Self { router, cluster, clock, incarnation, _dir: dir }
+        let session_key = SESSION_KEY.to_vec();
+        cluster.propose(Command::SetSessionKey(SetSessionKey { key: session_key })).await.unwrap();
+        let (key_use, noted) = api::key_use::Service::new(cluster.clone());
+        let router = router(&cluster, &clock, &noted, true);
+        Self { router, cluster, clock, incarnation, key_use, _dir: dir }
     }
 
     /// A node that never finds the others, so that nobody leads.
     pub(crate) async fn start_without_quorum() -> Self {
         let clock = clock();
         let (cluster, dir) = start_node(&clock, &[NODE, NodeId(2), NodeId(3)]).await;
-        let router = router(&cluster, &clock);
-        Self { router, cluster, clock, incarnation: Incarnation(0), _dir: dir }
+        let (key_use, noted) = api::key_use::Service::new(cluster.clone());
+        let router = router(&cluster, &clock, &noted, true);
+        Self { router, cluster, clock, incarnation: Incarnation(0), key_use, _dir: dir }
+    }
+
+    /// The same service as an operator sets it up who takes no new accounts.
+    pub(crate) fn close_registration(&mut self) {
+        self.router = router(&self.cluster, &self.clock, &KeyUse::default(), false);
     }
 
     /// Makes a second account beside the first.
@@ -182,6 +201,26 @@ impl Service {
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(request(KEY, "GET", path, Body::empty())).await
+    }
+
+    /// Sends a request with another credential than the account's key.
+    pub(crate) async fn call_as(&self, credential: &str, method: &str, path: &str, body: Value) -> Answer {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        self.send(request(credential, method, path, body)).await
+    }
+
+    /// Sends a POST that names itself.
+    pub(crate) async fn post_once(&self, name: &str, path: &str, body: &Value) -> Answer {
+        let mut request = request(KEY, "POST", path, body.to_string());
+        request.headers_mut().insert("idempotency-key", name.parse().unwrap());
+        self.send(request).await
+    }
+
+    /// Registers somebody, and returns the session token.
+    pub(crate) async fn sign_up(&self, email: &str) -> String {
+        let body = serde_json::json!({"email": email, "password": "correct horse"});
+        let data = self.call_as("", "POST", "/v1/auth/register", body).await.data(201);
+        data["token"].as_str().unwrap().to_owned()
     }
 
     /// Sends a POST without a body or a content type.
@@ -257,13 +296,16 @@ fn account(id: AccountId, plan: Plan) -> Account {
     Account { id, plan, email: None, billing: None, created_at: START }
 }
 
-fn router(cluster: &Cluster, clock: &Arc<ManualClock>) -> Router {
+fn router(cluster: &Cluster, clock: &Arc<ManualClock>, key_use: &KeyUse, open: bool) -> Router {
     api::router(Deps {
         cluster: cluster.clone(),
         clock: clock.clone(),
         targets: Arc::new(HttpsOnly),
         plans: Arc::default(),
         rate_limits: RateLimits::default(),
+        key_use: key_use.clone(),
+        passwords: Passwords::default(),
+        registration_open: open,
         metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
     })
 }

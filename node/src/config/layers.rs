@@ -4,7 +4,7 @@
 //! that stands twice the last counts. So a value is read in the same way wherever it comes from.
 
 use super::ConfigError;
-use crate::cli::{Cli, Command};
+use crate::cli::Cli;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 use std::collections::BTreeMap;
@@ -33,10 +33,8 @@ pub(super) fn merge(
             _ => return Err(ConfigError::new(one_line(&error))),
         },
     };
-    let (name, config) = match &given.command {
-        Command::Dev(args) => ("dev", args.config.clone()),
-        Command::Server(args) => ("server", args.config.clone()),
-    };
+    let (name, config) = given.command.path();
+    let config = config.map(Path::to_owned);
     let flags = flags_of(name);
 
     let mut from_env = Vec::new();
@@ -57,13 +55,15 @@ pub(super) fn merge(
     };
 
     // The program, the command, then the flags from the lowest layer up.
-    let (head, given) = args.split_at(2);
+    let (head, given) = args.split_at(1 + name.len());
     let all: Vec<OsString> = [head, &from_file, &from_env, given].concat();
     read(&all).map(|cli| Merged::Run(Box::new(cli))).map_err(|error| ConfigError::new(one_line(&error)))
 }
 
 /// What the file at `path` sets, as flags of the command `name`.
-fn file(name: &str, flags: &[String], path: &Path) -> Result<Vec<OsString>, ConfigError> {
+///
+/// A command that only asks something of a cluster passes over what is a server's, so that both can have one file.
+fn file(name: &[&str], flags: &[String], path: &Path) -> Result<Vec<OsString>, ConfigError> {
     let shown = path.display();
     let text = fs::read_to_string(path)
         .map_err(|error| ConfigError::new(format!("cannot read {shown}: {error}")))?;
@@ -71,9 +71,13 @@ fn file(name: &str, flags: &[String], path: &Path) -> Result<Vec<OsString>, Conf
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         ConfigError::new(format!("{shown}, line {line}: {}", error.message().replace('\n', ", ")))
     })?;
+    let passed_over = if matches!(name, ["dev" | "server"]) { Vec::new() } else { flags_of(&["server"]) };
     let mut values = BTreeMap::new();
     for (key, value) in &table {
         let flag = key.replace('_', "-");
+        if !flags.contains(&flag) && passed_over.contains(&flag) && flag != CONFIG {
+            continue;
+        }
         if flag == CONFIG || !flags.contains(&flag) {
             return Err(ConfigError::new(format!("{shown}: unknown key \"{key}\"")));
         }
@@ -98,9 +102,10 @@ fn file(name: &str, flags: &[String], path: &Path) -> Result<Vec<OsString>, Conf
 }
 
 /// The names of the command's flags.
-fn flags_of(name: &str) -> Vec<String> {
-    let command = Cli::command();
-    let arguments = command.find_subcommand(name).into_iter().flat_map(clap::Command::get_arguments);
+fn flags_of(name: &[&str]) -> Vec<String> {
+    let program = Cli::command();
+    let command = name.iter().try_fold(&program, |command, word| command.find_subcommand(word));
+    let arguments = command.into_iter().flat_map(clap::Command::get_arguments);
     arguments
         .filter_map(|argument| argument.get_long())
         .filter(|flag| *flag != "help")
@@ -109,9 +114,10 @@ fn flags_of(name: &str) -> Vec<String> {
 }
 
 /// A flag that sets `value`, which comes from `source`.
-fn as_flag(name: &str, flag: &str, value: &str, source: &str) -> Result<OsString, ConfigError> {
+fn as_flag(name: &[&str], flag: &str, value: &str, source: &str) -> Result<OsString, ConfigError> {
     let argument = OsString::from(format!("--{flag}={value}"));
-    match read(&["justrun".into(), name.into(), argument.clone()]) {
+    let words = std::iter::once(&"justrun").chain(name).map(OsString::from);
+    match read(&words.chain([argument.clone()]).collect::<Vec<_>>()) {
         Ok(_) => Ok(argument),
         Err(error) => Err(ConfigError::new(format!("{source}: {}", one_line(&error)))),
     }

@@ -1,4 +1,6 @@
 use super::*;
+use domain::account::Plan;
+use domain::id::AccountId;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -57,6 +59,7 @@ fn the_defaults_are_those_of_the_manual() {
         egress: EgressPolicy::default(),
         bootstrap_api_key: None,
         rate_limits: api::RateLimits::default(),
+        registration: SignUp::Closed,
         claim_ahead: Duration::from_secs(2),
         exit_with_stdin: false,
         log_format: LogFormat::Text,
@@ -80,7 +83,7 @@ fn every_flag_is_read() {
             "server --node-id=2 --data-dir d --api-addr 127.0.0.1:1 --rpc-addr [::1]:2 \
              --advertise-api-url https://cron.example.com/ --advertise-rpc-addr node2:9 \
              --cluster 1=node1:9080,2=[::1]:9080 --cluster-secret s --environment development \
-             --allow-http-targets=false --bootstrap-api-key {key} --claim-ahead-ms 1500 --exit-with-stdin --log-format json"
+             --allow-http-targets=false --bootstrap-api-key {key} --registration open --claim-ahead-ms 1500 --exit-with-stdin --log-format json"
         ),
         &[],
     );
@@ -94,7 +97,7 @@ fn every_flag_is_read() {
     assert_eq!(settings.environment, Environment::Development);
     assert!(!settings.egress.allow_http && settings.egress.allow_private);
     assert_eq!(settings.bootstrap_api_key.as_ref().map(Secret::expose), Some(key));
-    assert_eq!(settings.claim_ahead, Duration::from_millis(1_500));
+    assert_eq!((settings.registration, settings.claim_ahead), (SignUp::Open, Duration::from_millis(1_500)));
     assert_eq!((settings.log_format, settings.exit_with_stdin), (LogFormat::Json, true));
     let settings = dev("dev --nodes 5 --data-dir d --api-port 1000 --rpc-port 1005 --log-format json", &[]);
     assert_eq!((settings.nodes, settings.api_port, settings.rpc_port), (5, 1000, 1005));
@@ -262,7 +265,94 @@ fn the_help_names_every_flag_and_how_else_to_set_it() {
     for text in ["--node-id <N>", "--cluster-secret-file", "--claim-ahead-ms", "JUSTRUN_<FLAG>", "TOML"] {
         assert!(help.contains(text), "{text} is not in:\n{help}");
     }
+    let help = shown("account create --help");
+    for text in ["justrun key create", "--password-stdin", "JUSTRUN_<FLAG>", "Exit codes"] {
+        assert!(help.contains(text), "{text} is not in:\n{help}");
+    }
+    assert!(shown("cluster status -h").contains("--rpc-addr"));
+    assert!(shown("account --help").contains("list"));
     assert!(shown("dev -h").contains("--api-port"));
     assert!(shown("--help").contains("server"));
     assert_eq!(shown("--version"), format!("justrun {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+fn asked(line: &str, env: &[&str]) -> OperatorSettings {
+    match run(line, env) {
+        Ok(Invocation::Operate(settings)) => *settings,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn what_an_operator_asks_is_read() {
+    let secret = ["JUSTRUN_CLUSTER_SECRET=s3cret"];
+    let settings = asked("account create --email Ops@Example.com --plan scale", &secret);
+    let expected = OperatorSettings {
+        rpc_addr: "127.0.0.1:9080".to_owned(),
+        cluster_secret: Secret::from("s3cret".to_owned()),
+        output: OutputFormat::Text,
+        action: Action::CreateAccount {
+            email: "ops@example.com".to_owned(),
+            plan: Plan::Scale,
+            with_password: false,
+        },
+    };
+    assert_eq!(settings, expected);
+    let line = "account create --email a@b --plan free --password-stdin --output json --rpc-addr node2:1";
+    let settings = asked(line, &secret);
+    assert!(matches!(settings.action, Action::CreateAccount { with_password: true, .. }));
+    assert_eq!((settings.output, settings.rpc_addr.as_str()), (OutputFormat::Json, "node2:1"));
+    assert_eq!(asked("account list --cluster-secret x", &[]).action, Action::ListAccounts);
+    assert_eq!(asked("cluster status", &secret).action, Action::ClusterStatus);
+    for (account, expected) in [
+        ("acc_00000000001", AccountName::Id(AccountId(1))),
+        ("Ops@example.com", AccountName::Email("ops@example.com".to_owned())),
+    ] {
+        let settings = asked(&format!("key create --account {account} --name ci"), &secret);
+        assert_eq!(settings.action, Action::CreateKey { account: expected, name: "ci".to_owned() });
+    }
+}
+
+#[test]
+fn an_operator_may_use_the_file_of_the_server() {
+    let dir = TempDir::new().unwrap();
+    let config =
+        file(&dir, "node-id = 1\ndata-dir = '/data'\nrpc-addr = '0.0.0.0:9000'\ncluster_secret = 's3cret'");
+    let settings = asked(&format!("account create --email a@b --plan pro {config}"), &[]);
+    assert_eq!((settings.rpc_addr.as_str(), settings.cluster_secret.expose()), ("127.0.0.1:9000", "s3cret"));
+    assert!(matches!(settings.action, Action::CreateAccount { plan: Plan::Pro, .. }));
+    let settings = asked(&format!("account list {config}"), &["JUSTRUN_RPC_ADDR=node3:1"]);
+    assert_eq!(settings.rpc_addr, "node3:1");
+    let config = file(&dir, "nodeid = 1");
+    assert!(refused(&format!("account list {config}"), &[]).ends_with("unknown key \"nodeid\""));
+    let config = file(&dir, "config = 'x'");
+    assert!(refused(&format!("account list {config}"), &[]).ends_with("unknown key \"config\""));
+}
+
+#[test]
+fn what_an_operator_gets_wrong_is_said() {
+    for (line, expected) in [
+        ("account create --plan free", "--email is required"),
+        ("account create --email a@b", "--plan is required"),
+        ("account create --email ab --plan free", "--email \"ab\" is not an email address"),
+        ("account create --email a@b --plan gold", "--plan must be one of free, maker, pro, scale"),
+        ("key create --name a", "--account is required"),
+        ("key create --account a@b", "--name is required"),
+        (
+            "key create --account x --name a",
+            "--account \"x\" is neither the id of an account (acc_…) nor an email address",
+        ),
+        ("cluster status", "--cluster-secret or --cluster-secret-file is required"),
+        ("cluster status --rpc-addr 9080", "--rpc-addr \"9080\" is not of the form HOST:PORT"),
+        ("account create --emial a@b", "unexpected argument '--emial' found; did you mean --email?"),
+        ("account", "no command given, try justrun --help"),
+        ("cluster stat", "unrecognized subcommand 'stat'; did you mean status?"),
+    ] {
+        check_refused(line, expected);
+    }
+    let name = "a".repeat(101);
+    check_refused(
+        &format!("key create --account a@b --name {name}"),
+        "--name must be one line of 1 to 100 characters",
+    );
 }

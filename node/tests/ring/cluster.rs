@@ -119,6 +119,7 @@ impl TestCluster {
             ("JUSTRUN_CLUSTER_SECRET", "secret".to_owned()),
             ("JUSTRUN_ENVIRONMENT", "development".to_owned()),
             ("JUSTRUN_BOOTSTRAP_API_KEY", API_KEY.to_owned()),
+            ("JUSTRUN_REGISTRATION", "open".to_owned()),
         ]);
         match config::parse(["justrun".into(), "server".into()], |key| env.get(key).cloned()).unwrap() {
             Invocation::Server(settings) => *settings,
@@ -206,6 +207,47 @@ impl TestCluster {
         } else {
             Err(format!("{status}: {text}"))
         }
+    }
+
+    /// Where operators and peers reach a node.
+    pub(crate) fn rpc_addr(&self, index: usize) -> SocketAddr {
+        self.members[index].rpc
+    }
+
+    /// Where clients reach a node.
+    pub(crate) fn api_addr(&self, index: usize) -> SocketAddr {
+        self.members[index].api
+    }
+
+    /// Sends a request to one node, with any credential, and returns its status and body.
+    pub(crate) async fn send(
+        &self,
+        index: usize,
+        credential: &str,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let url = format!("http://{}{path}", self.members[index].api);
+        let mut request = self.client.request(method, url).bearer_auth(credential);
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.unwrap()).unwrap_or_default())
+    }
+
+    /// As [`TestCluster::send`], with the key of the first account.
+    pub(crate) async fn send_with_key(
+        &self,
+        index: usize,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
+        self.send(index, API_KEY, method, path, body).await
     }
 
     /// Creates a job that calls `path`; `extra` adds to or changes its fields. Returns its id.

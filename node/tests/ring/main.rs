@@ -7,6 +7,7 @@
 mod cluster; // the nodes, and a client
 mod target; // what jobs call
 
+mod access; // credentials, and operators
 mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
 mod policies; // overlap, misfire, pause, manual runs

@@ -15,6 +15,8 @@ use tonic::{Request, Status};
 
 const TO: &str = "x-justrun-to";
 const TOKEN: &str = "x-justrun-token";
+/// Who a node is, said to whoever takes it for another one.
+const ME: &str = "x-justrun-me";
 /// Bound to its use, so that no other use of the secret yields the same bytes.
 const PURPOSE: &[u8] = b"justrun rpc v1 to node ";
 
@@ -71,7 +73,9 @@ impl Interceptor for Doorkeeper {
             |name: &str| request.metadata().get(name).map_or(&[][..], |value| value.as_encoded_bytes());
         // The address before the token, so that a wrong address is not taken for a wrong secret.
         if text(TO) != self.me.to_string().as_bytes() {
-            return Err(Status::failed_precondition(format!("this is node {}", self.me)));
+            let mut refusal = Status::failed_precondition(format!("this is node {}", self.me));
+            refusal.metadata_mut().insert(ME, MetadataValue::from(self.me.0));
+            return Err(refusal);
         }
         if bool::from(text(TOKEN).ct_eq(self.token.as_bytes())) {
             Ok(request)
@@ -79,6 +83,11 @@ impl Interceptor for Doorkeeper {
             Err(Status::unauthenticated("wrong cluster secret"))
         }
     }
+}
+
+/// Which node refused a call because it was for another one.
+pub(crate) fn named_by(refusal: &Status) -> Option<NodeId> {
+    refusal.metadata().get(ME)?.to_str().ok()?.parse().ok().map(NodeId)
 }
 
 #[cfg(test)]
@@ -100,7 +109,9 @@ mod tests {
         assert_eq!(check("wrong", 1), Err(Code::Unauthenticated));
         assert_eq!(check("right", 2), Err(Code::FailedPrecondition));
         let mut doorkeeper = Doorkeeper::new(&Secret::new("right"), NodeId(1));
-        assert_eq!(doorkeeper.call(Request::new(())).unwrap_err().code(), Code::FailedPrecondition);
+        let refusal = doorkeeper.call(Request::new(())).unwrap_err();
+        assert_eq!((refusal.code(), named_by(&refusal)), (Code::FailedPrecondition, Some(NodeId(1))));
+        assert_eq!(named_by(&Status::unauthenticated("")), None);
     }
 
     #[test]

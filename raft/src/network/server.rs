@@ -1,5 +1,6 @@
 //! The services this node offers to its peers.
 
+use super::admin::AdminService;
 use super::auth::Doorkeeper;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::codec;
@@ -13,6 +14,7 @@ use domain::id::{AccountId, NodeId};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use openraft::async_runtime::WatchReceiver;
+use proto::admin::admin_server::AdminServer;
 use proto::cluster::cluster_server::{Cluster, ClusterServer};
 use proto::cluster::{
     FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
@@ -33,11 +35,12 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-/// Serves peers that know the secret, until `stop`.
+/// Serves peers and operators that know the secret, until `stop`.
 pub(crate) async fn serve(
     listener: TcpListener,
     office: Office,
     state: State,
+    operated: crate::Cluster,
     secret: Secret,
     stop: CancellationToken,
 ) -> Result<(), ServiceError> {
@@ -48,13 +51,17 @@ pub(crate) async fn serve(
     let cluster = ClusterServer::new(ClusterService { office })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let admin = AdminServer::new(AdminService { cluster: operated })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder()
         .http2_adaptive_window(Some(true))
         // Otherwise a stream whose sender is gone, and half a snapshot with it, would stay for ever.
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_service(tonic::service::interceptor::InterceptedService::new(raft, doorkeeper.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper))
+        .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(admin, doorkeeper))
         // The builder's own setting counts only for sockets that it binds itself; without this, small answers
         // wait 40 ms for an acknowledgement.
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));

@@ -3,7 +3,7 @@
 
 use super::output::{delivery, method, misfire_policy, overlap_policy, retry_policy};
 use crate::TargetPolicy;
-use crate::fields::{EMPTY, Fault, Fields, Issues};
+use crate::fields::{EMPTY, Fault, Fields, Issues, label};
 use crate::json::Value;
 use axum::http::{HeaderName, HeaderValue};
 use domain::id::{AccountId, ChannelId, SpaceId};
@@ -177,20 +177,6 @@ fn set<T: Clone>(target: &mut T, given: &Option<T>) {
     if let Some(value) = given {
         target.clone_from(value);
     }
-}
-
-/// A label of one line: not blank, bounded, without control characters.
-fn label(text: &str, chars_max: usize) -> Result<String, Fault> {
-    if text.trim().is_empty() {
-        return Err(EMPTY.into());
-    }
-    if text.chars().count() > chars_max {
-        return Err(format!("must have at most {chars_max} characters").into());
-    }
-    if text.chars().any(char::is_control) {
-        return Err("must not contain control characters".into());
-    }
-    Ok(text.to_owned())
 }
 
 fn name(text: &str) -> Result<String, Fault> {

@@ -1,0 +1,131 @@
+//! `/v1/api-keys`
+
+use super::{Data, data};
+use crate::Deps;
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::extract::{Id, Json, Named};
+use crate::fields::{Fields, Issues, label};
+use crate::keys::{mint_key, stored_key};
+use crate::once::OnceKey;
+use crate::time::Rfc3339;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::account::{ApiKey, KEY_PREFIX};
+use domain::id::KeyId;
+use domain::limits;
+use raft::command::{Command, CreateKey, RevokeKey};
+use serde::Serialize;
+use storage::Read;
+use storage::schema::{AccountKeys, ApiKeys};
+
+/// Shown but not set.
+const READ_ONLY: [&str; 6] = ["id", "key", "prefix", "last_four", "last_used_at", "created_at"];
+/// Ids drawn before a collision of random numbers is taken for something else.
+const TRIES_MAX: u64 = 3;
+
+impl Named for KeyId {
+    const NOUN: &'static str = "API key";
+}
+
+/// A key as lists show it: never the key.
+#[derive(Serialize)]
+pub(crate) struct KeyOutput {
+    id: String,
+    name: String,
+    prefix: &'static str,
+    last_four: String,
+    last_used_at: Option<Rfc3339>,
+    created_at: Rfc3339,
+}
+
+/// A key at the one moment in which it is shown.
+#[derive(Serialize)]
+pub(crate) struct NewKeyOutput {
+    id: String,
+    name: String,
+    key: String,
+    created_at: Rfc3339,
+}
+
+impl From<ApiKey> for KeyOutput {
+    fn from(key: ApiKey) -> Self {
+        Self {
+            id: key.id.to_string(),
+            name: key.name,
+            prefix: KEY_PREFIX,
+            last_four: key.last_four,
+            last_used_at: key.last_used_at.map(Rfc3339),
+            created_at: Rfc3339(key.created_at),
+        }
+    }
+}
+
+/// `GET /v1/api-keys`: all of them, newest first.
+pub(crate) async fn list(
+    State(deps): State<Deps>,
+    principal: Principal,
+) -> Result<axum::Json<Data<Vec<KeyOutput>>>, ApiError> {
+    let prefix = principal.account.0.to_be_bytes();
+    let mut keys = deps.read(|view| {
+        let hashes = view.prefix::<AccountKeys>(&prefix, None, limits::KEYS_MAX)?;
+        let mut keys = Vec::with_capacity(hashes.len());
+        for (_, hash) in hashes {
+            keys.extend(view.get::<ApiKeys>(&hash)?);
+        }
+        Ok(keys)
+    })?;
+    keys.sort_unstable_by_key(|key| std::cmp::Reverse((key.created_at, key.id)));
+    Ok(data(keys.into_iter().map(KeyOutput::from).collect()))
+}
+
+/// `POST /v1/api-keys`
+pub(crate) async fn create(
+    State(deps): State<Deps>,
+    principal: Principal,
+    once: OnceKey,
+    Json(body): Json,
+) -> Result<(StatusCode, axum::Json<Data<NewKeyOutput>>), ApiError> {
+    let mut issues = Issues::default();
+    let mut name = None;
+    if let Some(mut fields) = Fields::of(&body, "", &mut issues) {
+        fields.require(&["name"]);
+        name = fields.parsed("name", |text| label(text, limits::LABEL_CHARS_MAX));
+        fields.ignore(&READ_ONLY);
+        fields.finish();
+    }
+    issues.refuse()?;
+    let name = name.unwrap_or_default();
+
+    let text = mint_key();
+    let created_at = deps.clock.now();
+    for salt in 0..TRIES_MAX {
+        let id = KeyId(once.number(salt));
+        let key = stored_key(&text, id, principal.account, name.clone(), created_at);
+        let answer = data(NewKeyOutput {
+            id: id.to_string(),
+            name: name.clone(),
+            key: text.clone(),
+            created_at: Rfc3339(created_at),
+        });
+        let command = Command::CreateKey(CreateKey { key });
+        match deps.propose_once(&once, command, StatusCode::CREATED, &answer.0).await {
+            // Two random ids met; the next ones will not.
+            Err(ApiError::Taken) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok((StatusCode::CREATED, answer)),
+        }
+    }
+    Err(ApiError::Taken)
+}
+
+/// `DELETE /v1/api-keys/{id}`: from the answer on, no node takes the key.
+pub(crate) async fn delete(
+    State(deps): State<Deps>,
+    principal: Principal,
+    Id(key): Id<KeyId>,
+) -> Result<StatusCode, ApiError> {
+    let command = Command::RevokeKey(RevokeKey { account: principal.account, key });
+    deps.cluster.propose(command).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

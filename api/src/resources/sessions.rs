@@ -1,0 +1,174 @@
+//! `/v1/auth`: signing in to the dashboard with an email address and a password.
+
+use super::{Data, data};
+use crate::Deps;
+use crate::auth::Principal;
+use crate::error::ApiError;
+use crate::extract::Json;
+use crate::fields::{EMPTY, Fault, Fields, Issues};
+use crate::json::Value;
+use crate::once::OnceKey;
+use crate::time::Rfc3339;
+use crate::tokens::Session;
+use axum::extract::State;
+use axum::http::StatusCode;
+use domain::account::{Account, Plan, User, normal_email};
+use domain::id::AccountId;
+use domain::limits;
+use domain::rejection::Rejection;
+use raft::command::{Command, CreateAccount, EndSession};
+use serde::Serialize;
+use storage::Read;
+use storage::schema::{Accounts, SecretsOf, Users};
+
+/// Ids drawn before a collision of random numbers is taken for something else.
+const TRIES_MAX: u64 = 3;
+
+/// The answer to both ways in.
+#[derive(Serialize)]
+pub(crate) struct SignedIn {
+    token: String,
+    expires_at: Rfc3339,
+    account_id: String,
+    email: String,
+}
+
+/// What is typed to get in.
+struct Typed {
+    email: String,
+    password: String,
+}
+
+impl Typed {
+    /// Reads a body whose fields `email` and `password` make sense of.
+    fn read(
+        body: &Value,
+        email: impl FnOnce(&str) -> Result<String, Fault>,
+        password: impl FnOnce(&str) -> Result<String, Fault>,
+    ) -> Result<Self, ApiError> {
+        let mut issues = Issues::default();
+        let mut typed = Self { email: String::new(), password: String::new() };
+        if let Some(mut fields) = Fields::of(body, "", &mut issues) {
+            fields.require(&["email", "password"]);
+            typed.email = fields.parsed("email", email).unwrap_or_default();
+            typed.password = fields.parsed("password", password).unwrap_or_default();
+            fields.finish();
+        }
+        issues.refuse()?;
+        Ok(typed)
+    }
+}
+
+/// `POST /v1/auth/register`: a new account on the smallest plan.
+pub(crate) async fn register(
+    State(deps): State<Deps>,
+    once: OnceKey,
+    Json(body): Json,
+) -> Result<(StatusCode, axum::Json<Data<SignedIn>>), ApiError> {
+    if !deps.registration_open {
+        return Err(ApiError::RegistrationClosed);
+    }
+    let typed = Typed::read(&body, new_email, new_password)?;
+    // Before the costly part, though only applying the command decides.
+    if deps.read(|view| view.contains::<Users>(&typed.email))? {
+        return Err(Rejection::EmailTaken.into());
+    }
+    let signing_key = signing_key(&deps)?;
+    let password = deps.passwords.hash(typed.password).await?;
+
+    let created_at = deps.clock.now();
+    for salt in 0..TRIES_MAX {
+        let id = AccountId(once.number(salt));
+        let email = typed.email.clone();
+        let account = Account { id, plan: Plan::Free, email: Some(email.clone()), billing: None, created_at };
+        let user = User { email: email.clone(), account: id, password: password.clone(), created_at };
+        let session = Session::begin(id, created_at);
+        let answer = data(SignedIn {
+            token: session.sign(created_at, &signing_key)?,
+            expires_at: Rfc3339(session.expires_at),
+            account_id: id.to_string(),
+            email,
+        });
+        let command = Command::CreateAccount(Box::new(CreateAccount { account, user: Some(user) }));
+        match deps.propose_once(&once, command, StatusCode::CREATED, &answer.0).await {
+            // Two random ids met; the next ones will not.
+            Err(ApiError::Taken) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok((StatusCode::CREATED, answer)),
+        }
+    }
+    Err(ApiError::Taken)
+}
+
+/// `POST /v1/auth/login`
+pub(crate) async fn login(
+    State(deps): State<Deps>,
+    once: OnceKey,
+    Json(body): Json,
+) -> Result<axum::Json<Data<SignedIn>>, ApiError> {
+    // Whatever was typed is compared: what could not be registered is wrong like anything else.
+    let typed = Typed::read(&body, given, given)?;
+    let email = normal_email(&typed.email);
+    let user = match &email {
+        Some(email) => deps.read(|view| view.get::<Users>(email))?,
+        None => None,
+    };
+    let hash = user.as_ref().map(|user| user.password.clone());
+    // Also when there is no such user, so that the time it takes does not tell.
+    let is_right = deps.passwords.is_right(typed.password, hash).await?;
+    let user = user.filter(|_| is_right).ok_or(ApiError::BadLogin)?;
+    if !deps.read(|view| view.contains::<Accounts>(&user.account))? {
+        return Err(ApiError::BadLogin);
+    }
+    let now = deps.clock.now();
+    let session = Session::begin(user.account, now);
+    let answer = data(SignedIn {
+        token: session.sign(now, &signing_key(&deps)?)?,
+        expires_at: Rfc3339(session.expires_at),
+        account_id: user.account.to_string(),
+        email: user.email,
+    });
+    deps.remember(&once, StatusCode::OK, &answer.0).await?;
+    Ok(answer)
+}
+
+/// `POST /v1/auth/logout`: from the answer on, no node takes the token.
+///
+/// Ending a session twice is the same as once, and the token is refused from then on, so there is no answer
+/// to remember.
+pub(crate) async fn logout(State(deps): State<Deps>, principal: Principal) -> Result<StatusCode, ApiError> {
+    let Some(session) = principal.session else {
+        return Err(ApiError::conflict("an API key has no session to end; revoke the key instead"));
+    };
+    let command = EndSession { session: session.id, expires_at: session.expires_at };
+    deps.cluster.propose(Command::EndSession(command)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What tokens are signed with. The first leader of a cluster makes it; until then nobody can sign in.
+fn signing_key(deps: &Deps) -> Result<Vec<u8>, ApiError> {
+    let secrets = deps.read(|view| view.get::<SecretsOf>(&()))?;
+    secrets.map(|secrets| secrets.session_key).ok_or(ApiError::NotReady)
+}
+
+fn given(text: &str) -> Result<String, Fault> {
+    if text.is_empty() { Err(EMPTY.into()) } else { Ok(text.to_owned()) }
+}
+
+fn new_email(text: &str) -> Result<String, Fault> {
+    if text.trim().is_empty() {
+        return Err(EMPTY.into());
+    }
+    let chars_max = limits::EMAIL_CHARS_MAX;
+    normal_email(text)
+        .ok_or_else(|| format!("must be an email address of at most {chars_max} characters").into())
+}
+
+fn new_password(text: &str) -> Result<String, Fault> {
+    let (min, max) = (limits::PASSWORD_CHARS_MIN, limits::PASSWORD_CHARS_MAX);
+    if (min..=max).contains(&text.chars().count()) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("must have {min} to {max} characters").into())
+    }
+}

@@ -1,0 +1,104 @@
+//! What an operator asks of a cluster that runs: every flag, with the help that teaches it.
+
+use crate::config::{OutputFormat, Secret};
+use clap::builder::BoolishValueParser;
+use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+/// Said below the flags of every command here.
+pub(crate) const HELP: &str = "\
+The node is asked over its rpc address, and proves by the cluster secret that you may. Any node will do; it \
+need not lead. Every flag can also be set as JUSTRUN_<FLAG> in the environment (JUSTRUN_RPC_ADDR) or in the \
+TOML file named by --config, which may be the one of the server. On a machine that runs a node this is \
+usually enough:
+
+  justrun cluster status --config /etc/justrun/justrun.toml
+
+Exit codes: 0 done, 1 failed, 2 not understood.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Makes an account.
+    ///
+    /// The first one of a new cluster is made like this, too:
+    ///
+    ///   justrun account create --email ops@example.com --plan scale
+    ///   justrun key create --account ops@example.com --name laptop
+    ///
+    /// With --password-stdin its owner can also sign in to the dashboard:
+    ///
+    ///   justrun account create --email ops@example.com --plan scale --password-stdin < password.txt
+    #[command(after_help = HELP, args_override_self = true, verbatim_doc_comment)]
+    Create(AccountCreateArgs),
+    /// Lists all accounts, oldest first.
+    #[command(after_help = HELP, args_override_self = true)]
+    List(AccessArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Makes an API key and prints it, this once: only its hash is kept.
+    ///
+    ///   justrun key create --account acc_07kR3mNxQ2v --name "CI/CD Pipeline"
+    #[command(after_help = HELP, args_override_self = true, verbatim_doc_comment)]
+    Create(KeyCreateArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterCommand {
+    /// Shows the members: who leads, who lives, how far each has got, and how many shards it owns.
+    ///
+    /// It is what the node that is asked knows, so it answers without a leader, too. How far the others have
+    /// got only the leader knows.
+    #[command(after_help = HELP, args_override_self = true)]
+    Status(AccessArgs),
+}
+
+/// How the cluster is reached.
+#[derive(Args, Debug)]
+pub(crate) struct AccessArgs {
+    /// The rpc address of any node [default: 127.0.0.1:9080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) rpc_addr: Option<String>,
+    /// The cluster secret. Better in the environment or a file than on the command line, where
+    /// everybody on this machine can read it (required)
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) cluster_secret: Option<Secret>,
+    /// A file that holds the cluster secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cluster_secret_file: Option<PathBuf>,
+    /// text: for people. json: for scripts [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) output: Option<OutputFormat>,
+    /// Settings in TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AccountCreateArgs {
+    /// Where its owner is reached; no two accounts have the same (required)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) email: Option<String>,
+    /// What it may use: free, maker, pro or scale (required)
+    #[arg(long, value_name = "PLAN")]
+    pub(crate) plan: Option<String>,
+    /// Read a password for the dashboard from standard input, one line of 8 to 200 characters
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) password_stdin: Option<bool>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct KeyCreateArgs {
+    /// Whose key: the id of an account (acc_…) or its email (required)
+    #[arg(long, value_name = "ACCOUNT")]
+    pub(crate) account: Option<String>,
+    /// What the key is for, at most 100 characters (required)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}

@@ -1,0 +1,127 @@
+//! Settings of the commands with which an operator asks something of a cluster that runs.
+
+use super::{ConfigError, Secret, cluster_secret, host_port, invalid, missing, reachable};
+use crate::cli::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand};
+use clap::ValueEnum;
+use domain::account::{Plan, normal_email};
+use domain::id::AccountId;
+use domain::limits;
+use std::net::SocketAddr;
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For scripts.
+    Json,
+}
+
+/// What an operator asks, and of whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorSettings {
+    /// The rpc address of any node.
+    pub rpc_addr: String,
+    /// What the cluster's nodes share.
+    pub cluster_secret: Secret,
+    /// How the answer is written.
+    pub output: OutputFormat,
+    /// What is asked.
+    pub action: Action,
+}
+
+/// What an operator asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// `justrun account create`
+    CreateAccount {
+        /// In the form in which addresses are compared.
+        email: String,
+        /// What it may use.
+        plan: Plan,
+        /// Whether a password comes on standard input.
+        with_password: bool,
+    },
+    /// `justrun account list`
+    ListAccounts,
+    /// `justrun key create`
+    CreateKey {
+        /// Whose.
+        account: AccountName,
+        /// What for.
+        name: String,
+    },
+    /// `justrun cluster status`
+    ClusterStatus,
+}
+
+/// What an account is called on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccountName {
+    /// By its id.
+    Id(AccountId),
+    /// By its email.
+    Email(String),
+}
+
+pub(super) fn account(command: AccountCommand) -> Result<OperatorSettings, ConfigError> {
+    match command {
+        AccountCommand::Create(args) => {
+            let email = args.email.ok_or_else(|| missing("email"))?;
+            let email = normal_email(&email)
+                .ok_or_else(|| invalid("email", format!("\"{email}\" is not an email address")))?;
+            let plan = plan(&args.plan.ok_or_else(|| missing("plan"))?)?;
+            let with_password = args.password_stdin.unwrap_or(false);
+            access(args.access, Action::CreateAccount { email, plan, with_password })
+        }
+        AccountCommand::List(args) => access(args, Action::ListAccounts),
+    }
+}
+
+pub(super) fn key(command: KeyCommand) -> Result<OperatorSettings, ConfigError> {
+    let KeyCommand::Create(args) = command;
+    let account = args.account.ok_or_else(|| missing("account"))?;
+    let account = match (account.parse(), normal_email(&account)) {
+        (Ok(id), _) => AccountName::Id(id),
+        (Err(_), Some(email)) => AccountName::Email(email),
+        (Err(_), None) => {
+            let form = format!("\"{account}\" is neither the id of an account (acc_…) nor an email address");
+            return Err(invalid("account", form));
+        }
+    };
+    let name = args.name.ok_or_else(|| missing("name"))?;
+    let chars_max = limits::LABEL_CHARS_MAX;
+    let fits = (1..=chars_max).contains(&name.chars().count());
+    if name.trim().is_empty() || !fits || name.chars().any(char::is_control) {
+        return Err(invalid("name", format!("must be one line of 1 to {chars_max} characters")));
+    }
+    access(args.access, Action::CreateKey { account, name })
+}
+
+pub(super) fn cluster(command: ClusterCommand) -> Result<OperatorSettings, ConfigError> {
+    match command {
+        ClusterCommand::Status(args) => access(args, Action::ClusterStatus),
+    }
+}
+
+fn plan(text: &str) -> Result<Plan, ConfigError> {
+    let found = Plan::ALL.into_iter().find(|plan| plan.as_str() == text);
+    found.ok_or_else(|| {
+        let names = Plan::ALL.map(Plan::as_str).join(", ");
+        invalid("plan", format!("must be one of {names}"))
+    })
+}
+
+fn access(args: AccessArgs, action: Action) -> Result<OperatorSettings, ConfigError> {
+    let rpc_addr = args.rpc_addr.unwrap_or_else(|| "127.0.0.1:9080".to_owned());
+    host_port("rpc-addr", &rpc_addr)?;
+    // A node's own settings may stand here, and it listens on every address.
+    let rpc_addr = rpc_addr.parse::<SocketAddr>().map_or(rpc_addr, |listens| reachable(listens).to_string());
+    Ok(OperatorSettings {
+        rpc_addr,
+        cluster_secret: cluster_secret(args.cluster_secret, args.cluster_secret_file)?,
+        output: args.output.unwrap_or_default(),
+        action,
+    })
+}

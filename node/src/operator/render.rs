@@ -1,0 +1,232 @@
+//! Answers to an operator: tables for people, JSON for scripts, with the names of the REST API.
+
+use crate::config::OutputFormat;
+use domain::account::ApiKey;
+use domain::time::Timestamp;
+use raft::{AccountSummary, Overview};
+use serde_json::{Value, json};
+
+/// What stands in a table where nothing is known.
+const NOTHING: &str = "-";
+
+pub(super) fn account(output: OutputFormat, account: &AccountSummary) -> String {
+    match output {
+        OutputFormat::Json => line(&account_json(account)),
+        OutputFormat::Text => format!(
+            "Account {id} made, on plan {plan}.\n\nIts first API key:\n\n  \
+             justrun key create --account {id} --name NAME\n",
+            id = account.id,
+            plan = account.plan.as_str(),
+        ),
+    }
+}
+
+pub(super) fn accounts(output: OutputFormat, accounts: &[AccountSummary]) -> String {
+    match output {
+        OutputFormat::Json => line(&accounts.iter().map(account_json).collect()),
+        OutputFormat::Text if accounts.is_empty() => "There is no account yet. The first one:\n\n  \
+             justrun account create --email ADDRESS --plan scale\n"
+            .to_owned(),
+        OutputFormat::Text => {
+            let rows = accounts.iter().map(|account| {
+                vec![
+                    account.id.to_string(),
+                    account.email.clone().unwrap_or_else(|| NOTHING.to_owned()),
+                    account.plan.as_str().to_owned(),
+                    account.jobs.to_string(),
+                    rfc3339(account.created_at),
+                ]
+            });
+            table(&["ACCOUNT", "EMAIL", "PLAN", "JOBS", "CREATED"], rows)
+        }
+    }
+}
+
+fn account_json(account: &AccountSummary) -> Value {
+    json!({
+        "id": account.id.to_string(),
+        "email": account.email,
+        "plan": account.plan.as_str(),
+        "jobs": account.jobs,
+        "created_at": rfc3339(account.created_at),
+    })
+}
+
+pub(super) fn key(output: OutputFormat, key: &ApiKey, text: &str) -> String {
+    match output {
+        OutputFormat::Json => line(&json!({
+            "id": key.id.to_string(),
+            "account_id": key.account.to_string(),
+            "name": key.name,
+            "key": text,
+            "created_at": rfc3339(key.created_at),
+        })),
+        OutputFormat::Text => {
+            format!("{text}\n\nCopy it now: only its hash is kept. Its id is {}.\n", key.id)
+        }
+    }
+}
+
+pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
+    let known = |text: &Option<String>| text.clone().unwrap_or_else(|| NOTHING.to_owned());
+    match output {
+        OutputFormat::Json => {
+            let members = overview.members.iter().map(|member| {
+                json!({
+                    "node_id": member.id.0,
+                    "role": member.role.as_str(),
+                    "live": member.live,
+                    "api_url": member.api_url,
+                    "rpc_addr": member.rpc_addr,
+                    "applied_index": member.applied,
+                    "shards": member.shards,
+                    "version": member.version,
+                })
+            });
+            line(&json!({
+                "node_id": overview.node.0,
+                "leader_id": overview.leader.map(|leader| leader.0),
+                "term": overview.term,
+                "applied_index": overview.applied,
+                "shard_map_version": overview.shard_map_version,
+                "members": members.collect::<Vec<_>>(),
+            }))
+        }
+        OutputFormat::Text => {
+            let leader = match overview.leader {
+                Some(leader) => format!("node {leader} leads"),
+                None => "nobody leads".to_owned(),
+            };
+            let rows = overview.members.iter().map(|member| {
+                vec![
+                    member.id.to_string(),
+                    member.role.as_str().to_owned(),
+                    member.live.map_or("?", |live| if live { "yes" } else { "no" }).to_owned(),
+                    known(&member.applied.map(|applied| applied.to_string())),
+                    member.shards.to_string(),
+                    member.rpc_addr.clone(),
+                    known(&member.api_url),
+                    known(&member.version),
+                ]
+            });
+            let members =
+                table(&["NODE", "ROLE", "LIVE", "APPLIED", "SHARDS", "RPC", "API", "VERSION"], rows);
+            format!("Node {} says: {leader}, term {}.\n\n{members}", overview.node, overview.term)
+        }
+    }
+}
+
+/// One line, so that a script can take it as one record.
+fn line(value: &Value) -> String {
+    format!("{value}\n")
+}
+
+/// Columns as wide as what stands in them.
+fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
+    const GAP: &str = "  ";
+    let mut lines = vec![head.iter().map(|&text| text.to_owned()).collect::<Vec<_>>()];
+    lines.extend(rows);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let cells = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        text += cells.collect::<Vec<_>>().join(GAP).trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// As the REST API writes it.
+fn rfc3339(at: Timestamp) -> String {
+    let secs = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::account::Plan;
+    use domain::id::{AccountId, KeyId, NodeId};
+    use raft::{MemberOverview, Role};
+
+    const AT: Timestamp = Timestamp::from_millis(1_775_830_920_999);
+
+    fn summaries() -> Vec<AccountSummary> {
+        let account = |id, plan, email: Option<&str>, jobs| AccountSummary {
+            id: AccountId(id),
+            plan,
+            email: email.map(str::to_owned),
+            created_at: AT,
+            jobs,
+        };
+        vec![account(1, Plan::Scale, None, 1_200), account(2, Plan::Free, Some("ada@bücher.example"), 0)]
+    }
+
+    #[test]
+    fn accounts_stand_in_columns() {
+        let expected = "\
+ACCOUNT          EMAIL               PLAN   JOBS  CREATED
+acc_00000000001  -                   scale  1200  2026-04-10T14:22:00Z
+acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
+";
+        assert_eq!(accounts(OutputFormat::Text, &summaries()), expected);
+        assert!(accounts(OutputFormat::Text, &[]).contains("justrun account create"));
+        assert!(account(OutputFormat::Text, &summaries()[0]).contains("--account acc_00000000001"));
+    }
+
+    #[test]
+    fn scripts_get_one_line_of_json() {
+        let text = accounts(OutputFormat::Json, &summaries());
+        assert_eq!(text.matches('\n').count(), 1);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value[0]["email"], Value::Null);
+        assert_eq!(value[1]["created_at"], "2026-04-10T14:22:00Z");
+        assert_eq!(accounts(OutputFormat::Json, &[]), "[]\n");
+    }
+
+    #[test]
+    fn a_key_is_shown_whole() {
+        let stored = api::stored_key("jrun_sk_a", KeyId(3), AccountId(1), "a".to_owned(), AT);
+        assert!(key(OutputFormat::Text, &stored, "jrun_sk_a").starts_with("jrun_sk_a\n"));
+        let value: Value = serde_json::from_str(&key(OutputFormat::Json, &stored, "jrun_sk_a")).unwrap();
+        assert_eq!((&value["key"], &value["account_id"]), (&json!("jrun_sk_a"), &json!("acc_00000000001")));
+    }
+
+    #[test]
+    fn a_cluster_shows_its_members() {
+        let member = |id, role, live, applied| MemberOverview {
+            id: NodeId(id),
+            role,
+            live: Some(live),
+            api_url: live.then(|| format!("http://10.0.0.{id}:8080")),
+            rpc_addr: format!("10.0.0.{id}:9080"),
+            applied,
+            shards: 128,
+            version: live.then(|| "0.1.0".to_owned()),
+        };
+        let overview = Overview {
+            node: NodeId(2),
+            leader: Some(NodeId(1)),
+            term: 7,
+            applied: 900,
+            shard_map_version: 3,
+            members: vec![member(1, Role::Leader, true, None), member(2, Role::Follower, false, Some(900))],
+        };
+        let expected = "\
+Node 2 says: node 1 leads, term 7.
+
+NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERSION
+1     leader    yes   -        128     10.0.0.1:9080  http://10.0.0.1:8080  0.1.0
+2     follower  no    900      128     10.0.0.2:9080  -                     -
+";
+        assert_eq!(cluster(OutputFormat::Text, &overview), expected);
+        let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &overview)).unwrap();
+        assert_eq!((&value["leader_id"], &value["members"][0]["role"]), (&json!(1), &json!("leader")));
+        let lost = Overview { leader: None, ..overview };
+        assert!(cluster(OutputFormat::Text, &lost).starts_with("Node 2 says: nobody leads"));
+    }
+}
