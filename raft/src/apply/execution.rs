@@ -1,7 +1,7 @@
 //! Executions: claims, outcomes, and the history.
 
 use super::job::set_cursor;
-use super::{Context, Effect, delivery, job};
+use super::{Context, Effect, delivery, job, space};
 use crate::command::{Applied, Claim, ClaimTarget, Prune, Release, Reply, RunJob, Sweep};
 use domain::execution::{
     AttemptResult, DueItem, Execution, ExecutionState, ExecutionStatus, MissedFirings, Outcome, Trigger,
@@ -168,12 +168,13 @@ pub(super) fn record(context: &mut Context<'_, '_>, outcome: Outcome) -> Result<
     if let Err(reason) = loaded.execution.record(&outcome) {
         return Ok(Err(Rejection::NotRecorded(reason)));
     }
-    // The job may have been paused while the attempt ran; its retry must not fire then.
-    if loaded.execution.state == ExecutionState::Pending
-        && loaded.execution.trigger == Trigger::Schedule
-        && loaded.state.paused_at.is_some()
-    {
-        loaded.execution.cancel(context.now, "The job was paused".to_owned());
+    // The job or its space may have been paused while the attempt ran; its retry must not fire then.
+    if loaded.execution.state == ExecutionState::Pending && loaded.execution.trigger == Trigger::Schedule {
+        if loaded.state.paused_at.is_some() {
+            loaded.execution.cancel(context.now, "The job was paused".to_owned());
+        } else if space::is_paused(context.txn, loaded.job(context)?.space)? {
+            loaded.execution.cancel(context.now, "The space was paused".to_owned());
+        }
     }
     if let AttemptResult::Sent { body: Some(body), .. } = &outcome.result {
         context.txn.put::<ResponseBodies>(&outcome.execution, body)?;
@@ -204,13 +205,14 @@ pub(super) fn prune(context: &mut Context<'_, '_>, command: Prune) -> Result<Rep
         return Ok(Err(Rejection::NoSuchJob));
     };
     let (lower, upper) = Executions::before(job, before);
-    let old = context.txn.range::<Executions>(&lower, upper.as_deref(), limits::SWEEP_MAX)?;
+    // What has not ended must not take the place of what goes: a short step says that nothing is left.
+    let looked_at = limits::SWEEP_MAX + state.open.len();
+    let old = context.txn.range::<Executions>(&lower, upper.as_deref(), looked_at)?;
+    let ended = old.into_iter().filter(|(_, execution)| execution.status().is_some());
     let mut pruned = 0;
-    for (id, execution) in old {
-        if execution.status().is_some() {
-            remove(context, &id)?;
-            pruned += 1;
-        }
+    for (id, _) in ended.take(limits::SWEEP_MAX) {
+        remove(context, &id)?;
+        pruned += 1;
     }
     if pruned > 0 {
         state.executions_total = state.executions_total.saturating_sub(pruned);

@@ -84,6 +84,9 @@ pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Resul
     set_cursor(context, job.id, &mut state, cursor)?;
     context.txn.put::<JobStates>(&job.id, &state)?;
     context.txn.put::<Jobs>(&job.id, &job)?;
+    if space_paused && old.space != job.space {
+        cancel_waiting(context, &state, "The space was paused")?;
+    }
     Ok(Ok(Applied::Done))
 }
 

@@ -9,8 +9,8 @@ use domain::limits;
 use domain::rejection::Rejection;
 use domain::space::Space;
 use domain::time::Timestamp;
-use storage::Read;
 use storage::schema::{AccountSpaces, Accounts, JobStates, SpaceJobs, Spaces, UnalignedSpaces};
+use storage::{Read, StateTxn};
 
 pub(super) fn create(context: &mut Context<'_, '_>, command: CreateSpace) -> Result<Reply, storage::Error> {
     let CreateSpace { space } = command;
@@ -114,6 +114,12 @@ pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Resul
         context.txn.remove::<UnalignedSpaces>(&id)?;
     }
     Ok(Ok(Applied::Done))
+}
+
+/// Whether a job that belongs there does not fire because of its space.
+pub(super) fn is_paused(txn: &StateTxn<'_>, space: Option<SpaceId>) -> Result<bool, storage::Error> {
+    let Some(id) = space else { return Ok(false) };
+    Ok(txn.get::<Spaces>(&id)?.is_some_and(|space| space.paused_at.is_some()))
 }
 
 /// The space if it is the account's; another account's is as good as none.

@@ -1,15 +1,17 @@
-//! One of everything, with every optional field filled, and once more with them empty where that makes a
+//! One of everything that is stored, with every optional field filled, and once more with them empty where that makes a
 //! difference. No literal here may use `..`: a new field must break the build.
 
 use crate::tables;
-use domain::account::{Account, ApiKey, Plan};
+use domain::account::{Account, ApiKey, Billing, Plan, User};
+use domain::channel::{Channel, ChannelConfig, EventKind, LastDelivery};
+use domain::delivery::Delivery;
 use domain::execution::{
-    Attempt, AttemptResult, DueItem, ErrorKind, Execution, ExecutionState, ExecutionStatus, Failure,
-    MissedFirings, NotRecorded, Outcome, ResponseBody, Trigger,
+    Attempt, Diagnosis, DueItem, ErrorKind, Execution, ExecutionState, ExecutionStatus, Failure,
+    MissedFirings, ResponseBody, Trigger,
 };
-use domain::id::{AccountId, ChannelId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
+use domain::id::{AccountId, ChannelId, DeliveryId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
 use domain::job::{
-    Delivery, Job, JobState, JobVersion, LastRun, Method, MisfirePolicy, OverlapPolicy, Request, Retry,
+    Delivery as DeliveryPolicy, Job, JobState, LastRun, Method, MisfirePolicy, OverlapPolicy, Request, Retry,
     RetryPolicy,
 };
 use domain::node::{Incarnation, Node, SessionId};
@@ -17,23 +19,25 @@ use domain::rejection::Rejection;
 use domain::shard::{SHARDS, ShardId, ShardMap};
 use domain::space::Space;
 use domain::time::Timestamp;
-use raft::command::{
-    Applied, Bootstrap, Claim, ClaimTarget, Command, CreateJob, CreateSpace, DeleteJob, DrainNode,
-    ExpireNode, PauseJob, Proposal, RegisterNode, Release, Reply, ResumeJob, RunJob, SetShardMap, Sweep,
-    UpdateJob,
-};
+use raft::command::{Applied, Reply};
 use std::collections::BTreeMap;
-use storage::schema::{AccountJob, DueKey, Meta, Session, Usage};
+use storage::schema::{AccountJob, Answer, DueKey, Meta, Secrets, Session, Usage};
 
 pub(crate) const ACCOUNT: AccountId = AccountId(0x0102_0304_0506_0708);
 pub(crate) const JOB: JobId = JobId(0x1112_1314_1516_1718);
 pub(crate) const SPACE: SpaceId = SpaceId(0x2122_2324_2526_2728);
+pub(crate) const CHANNEL: ChannelId = ChannelId(0x4142_4344_4546_4748);
+pub(crate) const KEY: KeyId = KeyId(0x3132_3334_3536_3738);
 pub(crate) const NODE: NodeId = NodeId(3);
-const INCARNATION: Incarnation = Incarnation(70_000);
-const SESSION: SessionId = SessionId(1_780_272_000_123);
+/// Who signs in, in lower case.
+pub(crate) const EMAIL: &str = "jürgen@example.com";
+/// A customer of the payment service.
+pub(crate) const CUSTOMER: &str = "cus_QabcDEF123";
+pub(crate) const INCARNATION: Incarnation = Incarnation(70_000);
+pub(crate) const SESSION: SessionId = SessionId(1_780_272_000_123);
 
 /// A text that needs more than ASCII.
-const TEXT: &str = "Tägliche Sicherung ✓";
+pub(crate) const TEXT: &str = "Tägliche Sicherung ✓";
 
 pub(crate) fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(1_780_272_000_000 + millis)
@@ -48,7 +52,15 @@ pub(crate) fn manual() -> ExecutionId {
 }
 
 pub(crate) fn meta() -> Meta {
-    Meta { now: at(0), last_incarnation: 70_000, bootstrapped: true, jobs_active: 300, jobs_paused: 2 }
+    Meta {
+        now: at(0),
+        last_incarnation: 70_000,
+        bootstrapped: true,
+        jobs_active: 300,
+        jobs_paused: 2,
+        channels: 7,
+        channels_of_all: 4,
+    }
 }
 
 pub(crate) fn session() -> Session {
@@ -87,7 +99,7 @@ pub(crate) fn live_node() -> Node {
     }
 }
 
-fn owners() -> Vec<NodeId> {
+pub(crate) fn owners() -> Vec<NodeId> {
     (1..=3).map(NodeId).cycle().take(SHARDS).collect()
 }
 
@@ -96,21 +108,70 @@ pub(crate) fn shard_map() -> ShardMap {
 }
 
 pub(crate) fn account(plan: Plan) -> Account {
-    Account { id: ACCOUNT, plan, created_at: at(0) }
+    Account {
+        id: ACCOUNT,
+        plan,
+        email: Some("ops@example.com".to_owned()),
+        billing: Some(billing()),
+        created_at: at(0),
+    }
+}
+
+pub(crate) fn bare_account() -> Account {
+    Account { id: ACCOUNT, plan: Plan::Free, email: None, billing: None, created_at: at(0) }
+}
+
+pub(crate) fn billing() -> Billing {
+    Billing {
+        customer: CUSTOMER.to_owned(),
+        subscription: Some("sub_1PabcDEF".to_owned()),
+        changed_at: at(3),
+    }
+}
+
+pub(crate) fn user() -> User {
+    User {
+        email: EMAIL.to_owned(),
+        account: ACCOUNT,
+        password: "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g".to_owned(),
+        created_at: at(0),
+    }
+}
+
+pub(crate) fn secrets() -> Secrets {
+    Secrets { session_key: hash(3).to_vec() }
 }
 
 pub(crate) fn key_hash() -> [u8; 32] {
-    std::array::from_fn(|n| u8::try_from(n * 7).unwrap())
+    hash(7)
+}
+
+/// A hash that is told from others by `step`.
+pub(crate) fn hash(step: usize) -> [u8; 32] {
+    std::array::from_fn(|n| u8::try_from(n * step).unwrap())
 }
 
 pub(crate) fn api_key() -> ApiKey {
     ApiKey {
-        id: KeyId(0x3132_3334_3536_3738),
+        id: KEY,
         account: ACCOUNT,
         name: TEXT.to_owned(),
         hash: key_hash(),
         last_four: "aB3x".to_owned(),
         created_at: at(0),
+        last_used_at: Some(at(6)),
+    }
+}
+
+pub(crate) fn unused_key() -> ApiKey {
+    ApiKey {
+        id: KEY,
+        account: ACCOUNT,
+        name: String::new(),
+        hash: key_hash(),
+        last_four: "aB3x".to_owned(),
+        created_at: at(0),
+        last_used_at: None,
     }
 }
 
@@ -121,6 +182,8 @@ pub(crate) fn space(paused_at: Option<Timestamp>) -> Space {
         name: TEXT.to_owned(),
         timezone: "Europe/Berlin".to_owned(),
         paused_at,
+        generation: 5,
+        jobs: 300,
         created_at: at(0),
         updated_at: at(1),
     }
@@ -147,7 +210,7 @@ pub(crate) fn job() -> Job {
         alert_channels: Some(vec![ChannelId(5), ChannelId(u64::MAX)]),
         overlap: OverlapPolicy::Skip,
         misfire: MisfirePolicy::Skip,
-        delivery: Delivery::AtMostOnce,
+        delivery: DeliveryPolicy::AtMostOnce,
         created_at: at(0),
         updated_at: at(1),
     }
@@ -175,7 +238,7 @@ pub(crate) fn bare_job() -> Job {
         alert_channels: None,
         overlap: OverlapPolicy::Allow,
         misfire: MisfirePolicy::RunOnce,
-        delivery: Delivery::AtLeastOnce,
+        delivery: DeliveryPolicy::AtLeastOnce,
         created_at: Timestamp::EPOCH,
         updated_at: Timestamp::EPOCH,
     }
@@ -183,6 +246,7 @@ pub(crate) fn bare_job() -> Job {
 
 pub(crate) fn job_state() -> JobState {
     JobState {
+        account: ACCOUNT,
         generation: 3,
         paused_at: Some(at(4)),
         next_run_at: Some(at(60_000)),
@@ -201,6 +265,7 @@ pub(crate) fn job_state() -> JobState {
 
 pub(crate) fn new_job_state() -> JobState {
     JobState {
+        account: ACCOUNT,
         generation: 1,
         paused_at: None,
         next_run_at: None,
@@ -216,10 +281,10 @@ pub(crate) fn account_job() -> AccountJob {
 }
 
 pub(crate) fn usage() -> Usage {
-    Usage { jobs: 302 }
+    Usage { jobs: 302, month: at(0).month(), executions: 70_001, day: at(0).as_days(), diagnoses: 20 }
 }
 
-fn attempt(number: u32, failure: Option<ErrorKind>) -> Attempt {
+pub(crate) fn attempt(number: u32, failure: Option<ErrorKind>) -> Attempt {
     Attempt {
         number,
         node: NODE,
@@ -272,161 +337,87 @@ pub(crate) fn response_body() -> ResponseBody {
     ResponseBody { text: TEXT.to_owned(), truncated: true }
 }
 
+pub(crate) fn diagnosis() -> Diagnosis {
+    Diagnosis { text: TEXT.to_owned(), model: "some-model-1".to_owned(), created_at: at(9) }
+}
+
+/// A way to reach a channel of every kind.
+pub(crate) fn channel_configs() -> Vec<ChannelConfig> {
+    let url = "https://example.com/hook/T000/B000".to_owned();
+    let headers = vec![("X-One".to_owned(), "1".to_owned()), ("X-Two".to_owned(), String::new())];
+    vec![
+        ChannelConfig::Slack { webhook_url: url.clone() },
+        ChannelConfig::Discord { webhook_url: url.clone() },
+        ChannelConfig::Email { addresses: vec![EMAIL.to_owned(), "ops@example.com".to_owned()] },
+        ChannelConfig::Webhook {
+            url: url.clone(),
+            headers: headers.clone(),
+            secret: "whsec_c2VjcmV0".to_owned(),
+        },
+        ChannelConfig::PagerDuty { url, headers, routing_key: "0123456789abcdef".to_owned() },
+    ]
+}
+
+pub(crate) fn channel(config: ChannelConfig, last_delivery: Option<LastDelivery>) -> Channel {
+    Channel {
+        id: CHANNEL,
+        account: ACCOUNT,
+        name: TEXT.to_owned(),
+        config,
+        events: tables::event_kinds(),
+        last_delivery,
+        created_at: at(0),
+        updated_at: at(1),
+    }
+}
+
+pub(crate) fn delivery_id(event: EventKind) -> DeliveryId {
+    DeliveryId { execution: scheduled(), event, channel: CHANNEL }
+}
+
+pub(crate) fn delivery() -> Delivery {
+    Delivery {
+        id: delivery_id(EventKind::Failed),
+        account: ACCOUNT,
+        job_name: TEXT.to_owned(),
+        job_url: "https://example.com/hook?a=b".to_owned(),
+        status_code: Some(503),
+        duration_ms: 250,
+        error: Some(TEXT.to_owned()),
+        executed_at: at(1_001),
+        created_at: at(1_251),
+        due: at(6_251),
+        attempt: 2,
+        holder: Some((NODE, INCARNATION)),
+    }
+}
+
+pub(crate) fn bare_delivery() -> Delivery {
+    Delivery {
+        id: delivery_id(EventKind::Recovered),
+        account: ACCOUNT,
+        job_name: String::new(),
+        job_url: String::new(),
+        status_code: None,
+        duration_ms: 0,
+        error: None,
+        executed_at: at(1_001),
+        created_at: at(1_251),
+        due: at(1_251),
+        attempt: 1,
+        holder: None,
+    }
+}
+
+pub(crate) fn answer() -> Answer {
+    Answer {
+        request: hash(5),
+        memo: vec![1, 200],
+        replies: storage::codec::encode_body(&vec![Reply::Ok(Applied::Done), Reply::Err(Rejection::Stale)]),
+        expires_at: at(86_400_000),
+    }
+}
+
 pub(crate) fn due_key(item: DueItem) -> DueKey {
     DueKey { shard: ShardId(0xab), due: at(1_000), item }
-}
-
-pub(crate) fn proposal(commands: Vec<Command>) -> Proposal {
-    Proposal { node: NODE, session: SESSION, sequence: 300, acknowledged_below: 41, commands }
-}
-
-/// Every command, by its name and what is special about it.
-pub(crate) fn commands() -> Vec<(&'static str, Command)> {
-    let expected = JobVersion { generation: 3, next_run_at: Some(at(60_000)) };
-    let claim = |target| Command::Claim(Claim { node: NODE, incarnation: INCARNATION, target });
-    let record = |result| {
-        let (execution, node, incarnation) = (scheduled(), NODE, INCARNATION);
-        Command::Record(Box::new(Outcome { execution, attempt: 2, node, incarnation, result }))
-    };
-    vec![
-        (
-            "filled",
-            Command::RegisterNode(RegisterNode {
-                node: NODE,
-                session: SESSION,
-                api_url: "http://node-3.example:8080".to_owned(),
-                rpc_addr: "node-3.example:8081".to_owned(),
-                version: "0.1.0".to_owned(),
-            }),
-        ),
-        ("filled", Command::DrainNode(DrainNode { node: NODE, incarnation: INCARNATION })),
-        ("filled", Command::ExpireNode(ExpireNode { node: NODE, incarnation: INCARNATION })),
-        ("filled", Command::SetShardMap(SetShardMap { expected_version: 11, owners: owners() })),
-        ("filled", Command::Bootstrap(Bootstrap { account: account(Plan::Scale), key: api_key() })),
-        ("filled", Command::CreateSpace(CreateSpace { space: space(Some(at(4))) })),
-        (
-            "filled",
-            Command::CreateJob(Box::new(CreateJob {
-                job: job(),
-                next_run_at: Some(at(60_000)),
-                paused: true,
-            })),
-        ),
-        (
-            "bare",
-            Command::CreateJob(Box::new(CreateJob { job: bare_job(), next_run_at: None, paused: false })),
-        ),
-        (
-            "filled",
-            Command::UpdateJob(Box::new(UpdateJob { job: job(), expected, next_run_at: Some(at(60_000)) })),
-        ),
-        ("filled", Command::DeleteJob(DeleteJob { account: ACCOUNT, job: JOB })),
-        ("filled", Command::PauseJob(PauseJob { account: ACCOUNT, job: JOB })),
-        (
-            "filled",
-            Command::ResumeJob(ResumeJob {
-                account: ACCOUNT,
-                job: JOB,
-                expected,
-                next_run_at: Some(at(60_000)),
-            }),
-        ),
-        (
-            "bare",
-            Command::ResumeJob(ResumeJob {
-                account: ACCOUNT,
-                job: JOB,
-                expected: JobVersion { generation: 1, next_run_at: None },
-                next_run_at: None,
-            }),
-        ),
-        ("filled", Command::RunJob(RunJob { account: ACCOUNT, execution: manual() })),
-        (
-            "firing",
-            claim(ClaimTarget::Firing {
-                job: JOB,
-                generation: 3,
-                scheduled_at: at(1_000),
-                next_run_at: Some(at(60_000)),
-            }),
-        ),
-        (
-            "firing-last",
-            claim(ClaimTarget::Firing {
-                job: JOB,
-                generation: 3,
-                scheduled_at: at(1_000),
-                next_run_at: None,
-            }),
-        ),
-        (
-            "missed",
-            claim(ClaimTarget::Missed {
-                job: JOB,
-                generation: 3,
-                first: at(1_000),
-                skipped: Some(MissedFirings { until: at(7_000), count: 6, exact: true }),
-                run: Some(at(8_000)),
-                run_due: at(9_000),
-                next_run_at: Some(at(60_000)),
-            }),
-        ),
-        (
-            "missed-bare",
-            claim(ClaimTarget::Missed {
-                job: JOB,
-                generation: 3,
-                first: at(1_000),
-                skipped: None,
-                run: None,
-                run_due: at(9_000),
-                next_run_at: None,
-            }),
-        ),
-        ("execution", claim(ClaimTarget::Execution { id: manual(), attempt: 2 })),
-        (
-            "filled",
-            Command::Release(Release { node: NODE, incarnation: INCARNATION, execution: scheduled() }),
-        ),
-        (
-            "sent",
-            record(AttemptResult::Sent {
-                attempt: attempt(2, Some(ErrorKind::HttpStatus)),
-                body: Some(response_body()),
-                retry_at: Some(at(5_000)),
-            }),
-        ),
-        ("sent-bare", record(AttemptResult::Sent { attempt: attempt(2, None), body: None, retry_at: None })),
-        ("skipped", record(AttemptResult::Skipped { at: at(1_000), reason: TEXT.to_owned() })),
-        ("filled", Command::Sweep(Sweep { job: JOB })),
-    ]
-}
-
-/// Every reply, by what is special about it.
-pub(crate) fn replies() -> Vec<(&'static str, Reply)> {
-    let no = |rejection| ("filled", Err(rejection));
-    vec![
-        ("filled", Ok(Applied::Done)),
-        ("filled", Ok(Applied::Registered(INCARNATION))),
-        ("filled", Ok(Applied::Claimed(Some(scheduled())))),
-        ("bare", Ok(Applied::Claimed(None))),
-        ("filled", Ok(Applied::Swept(500))),
-        no(Rejection::NoSuchAccount),
-        no(Rejection::NoSuchJob),
-        no(Rejection::NoSuchSpace),
-        no(Rejection::NoSuchExecution),
-        no(Rejection::NoSuchNode),
-        no(Rejection::Exists),
-        no(Rejection::AlreadyPaused),
-        no(Rejection::AlreadyActive),
-        no(Rejection::TooManyJobs { jobs_max: 500 }),
-        no(Rejection::TooManyOpen),
-        no(Rejection::Stale),
-        no(Rejection::NotClaimable),
-        ("finished", Err(Rejection::NotRecorded(NotRecorded::Finished))),
-        ("superseded", Err(Rejection::NotRecorded(NotRecorded::Superseded))),
-        no(Rejection::NotLive),
-        no(Rejection::UnknownSession),
-        no(Rejection::AlreadyBootstrapped),
-    ]
 }

@@ -1,6 +1,8 @@
 //! The names of all variants. A new variant breaks the build here, and a variant without a golden line the test.
 
 use domain::account::Plan;
+use domain::channel::{ChannelConfig, EventKind};
+use domain::delivery::DeliveryResult;
 use domain::execution::{
     AttemptResult, DueItem, ErrorKind, ExecutionState, ExecutionStatus, NotRecorded, Trigger,
 };
@@ -40,11 +42,31 @@ table!(command, COMMANDS, Command {
     Command::Release(_) => "Release",
     Command::Record(_) => "Record",
     Command::Sweep(_) => "Sweep",
+    Command::Prune(_) => "Prune",
+    Command::CreateAccount(_) => "CreateAccount",
+    Command::CreateKey(_) => "CreateKey",
+    Command::RevokeKey(_) => "RevokeKey",
+    Command::NoteKeyUse(_) => "NoteKeyUse",
+    Command::SetSessionKey(_) => "SetSessionKey",
+    Command::EndSession(_) => "EndSession",
+    Command::ChangeBilling(_) => "ChangeBilling",
+    Command::SaveDiagnosis(_) => "SaveDiagnosis",
+    Command::UpdateSpace(_) => "UpdateSpace",
+    Command::DeleteSpace(_) => "DeleteSpace",
+    Command::PauseSpace(_) => "PauseSpace",
+    Command::ResumeSpace(_) => "ResumeSpace",
+    Command::AlignSpace(_) => "AlignSpace",
+    Command::CreateChannel(_) => "CreateChannel",
+    Command::UpdateChannel(_) => "UpdateChannel",
+    Command::DeleteChannel(_) => "DeleteChannel",
+    Command::RecordDelivery(_) => "RecordDelivery",
+    Command::Once(_) => "Once",
 });
 
 table!(claim_target, CLAIM_TARGETS, ClaimTarget {
     ClaimTarget::Firing { .. } => "Firing",
     ClaimTarget::Missed { .. } => "Missed",
+    ClaimTarget::Delivery { .. } => "Delivery",
     ClaimTarget::Execution { .. } => "Execution",
 });
 
@@ -53,10 +75,25 @@ table!(attempt_result, ATTEMPT_RESULTS, AttemptResult {
     AttemptResult::Skipped { .. } => "Skipped",
 });
 
+table!(delivery_result, DELIVERY_RESULTS, DeliveryResult {
+    DeliveryResult::Delivered => "Delivered",
+    DeliveryResult::Failed { .. } => "Failed",
+    DeliveryResult::GivenUp { .. } => "GivenUp",
+});
+
+table!(channel_config, CHANNEL_CONFIGS, ChannelConfig {
+    ChannelConfig::Slack { .. } => "Slack",
+    ChannelConfig::Discord { .. } => "Discord",
+    ChannelConfig::Email { .. } => "Email",
+    ChannelConfig::Webhook { .. } => "Webhook",
+    ChannelConfig::PagerDuty { .. } => "PagerDuty",
+});
+
 table!(applied, APPLIED, Applied {
     Applied::Done => "Done",
     Applied::Registered(_) => "Registered",
     Applied::Claimed(_) => "Claimed",
+    Applied::All(_) => "All",
     Applied::Swept(_) => "Swept",
 });
 
@@ -64,12 +101,20 @@ table!(rejection, REJECTIONS, Rejection {
     Rejection::NoSuchAccount => "NoSuchAccount",
     Rejection::NoSuchJob => "NoSuchJob",
     Rejection::NoSuchSpace => "NoSuchSpace",
+    Rejection::NoSuchKey => "NoSuchKey",
+    Rejection::NoSuchChannel => "NoSuchChannel",
+    Rejection::NoSuchDelivery => "NoSuchDelivery",
     Rejection::NoSuchExecution => "NoSuchExecution",
     Rejection::NoSuchNode => "NoSuchNode",
     Rejection::Exists => "Exists",
     Rejection::AlreadyPaused => "AlreadyPaused",
     Rejection::AlreadyActive => "AlreadyActive",
     Rejection::TooManyJobs { .. } => "TooManyJobs",
+    Rejection::TooManyDiagnoses { .. } => "TooManyDiagnoses",
+    Rejection::TooMany { .. } => "TooMany",
+    Rejection::EmailTaken => "EmailTaken",
+    Rejection::SpaceNotEmpty => "SpaceNotEmpty",
+    Rejection::Answered => "Answered",
     Rejection::TooManyOpen => "TooManyOpen",
     Rejection::Stale => "Stale",
     Rejection::NotClaimable => "NotClaimable",
@@ -93,6 +138,7 @@ table!(execution_state, EXECUTION_STATES, ExecutionState {
 table!(due_item, DUE_ITEMS, DueItem {
     DueItem::Firing(_) => "Firing",
     DueItem::Execution(_) => "Execution",
+    DueItem::Delivery(_) => "Delivery",
 });
 
 table!(payload, PAYLOADS, Payload {
@@ -118,6 +164,7 @@ variants!(retry_policies, RetryPolicy: None, Fixed, Linear, Exponential);
 variants!(overlap_policies, OverlapPolicy: Allow, Skip);
 variants!(misfire_policies, MisfirePolicy: RunOnce, Skip);
 variants!(deliveries, Delivery: AtLeastOnce, AtMostOnce);
+variants!(event_kinds, EventKind: Executed, Failed, Recovered);
 variants!(triggers, Trigger: Schedule, Manual);
 variants!(execution_statuses, ExecutionStatus: Success, Failed, Skipped);
 variants!(error_kinds, ErrorKind: Timeout, Connect, Dns, Tls, HttpStatus, BlockedTarget, NodeLost);

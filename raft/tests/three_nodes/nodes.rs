@@ -320,7 +320,7 @@ pub(crate) fn id(node: usize) -> NodeId {
 
 fn bootstrap() -> Command {
     Command::Bootstrap(Bootstrap {
-        account: Account { id: ACCOUNT, plan: Plan::Scale, created_at: START },
+        account: Account { id: ACCOUNT, plan: Plan::Scale, email: None, billing: None, created_at: START },
         key: ApiKey {
             id: KeyId(3),
             account: ACCOUNT,
@@ -328,6 +328,7 @@ fn bootstrap() -> Command {
             hash: [7; 32],
             last_four: "abcd".to_owned(),
             created_at: START,
+            last_used_at: None,
         },
     })
 }
@@ -367,7 +368,7 @@ pub(crate) fn create_job(job: u64, bytes: usize) -> Command {
         created_at: START,
         updated_at: START,
     };
-    Command::CreateJob(Box::new(CreateJob { job, next_run_at: None, paused: false }))
+    Command::CreateJob(Box::new(CreateJob { job, next_run_at: None, paused: false, jobs_max: None }))
 }
 
 /// A run of a job. Refused when it was asked for before.
