@@ -32,10 +32,13 @@ pub struct Granted {
     pub left: u64,
 }
 
+/// Tokens taken by window, account and bucket.
+type Taken = BTreeMap<(u64, AccountId, u8), u64>;
+
 /// The counts. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quotas {
-    taken: Arc<Mutex<BTreeMap<(u64, AccountId, u8), u64>>>,
+    taken: Arc<Mutex<Taken>>,
 }
 
 impl Quotas {
