@@ -24,7 +24,10 @@ mod time; // instants as text
 
 use axum::Router;
 use domain::account::Plans;
-use domain::time::Clock;
+use domain::channel::Channel;
+use domain::id::DeliveryId;
+use domain::time::{Clock, Timestamp};
+use futures::future::BoxFuture;
 use raft::Cluster;
 use std::sync::Arc;
 use storage::StateView;
@@ -43,6 +46,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Which targets a job may have.
     pub targets: Arc<dyn TargetPolicy>,
+    /// Sends test messages.
+    pub tester: Arc<dyn ChannelTester>,
     /// What each plan allows.
     pub plans: Arc<Plans>,
     /// Renders this node's metrics in the Prometheus text format.
@@ -65,6 +70,20 @@ pub trait TargetPolicy: Send + Sync {
     /// # Errors
     /// What is wrong, put so that it reads well behind the field's name: `must use https`.
     fn check(&self, url: &Url) -> Result<(), String>;
+}
+
+/// Sends a message to a channel right now, to see whether its configuration works.
+pub trait ChannelTester: Send + Sync {
+    /// Sends a test message that goes by `id` and says that it was made at `at`.
+    ///
+    /// The error is for the owner of the channel, and names what to put right: `Slack answered 404: no_service`.
+    /// Whoever calls this gives up when it takes too long.
+    fn test<'a>(
+        &'a self,
+        channel: &'a Channel,
+        id: DeliveryId,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), String>>;
 }
 
 /// Everything that can be called, as one service.

@@ -3,7 +3,7 @@
 
 use crate::Deps;
 use crate::error::ApiError;
-use crate::resources::{cluster, executions, jobs};
+use crate::resources::{channels, cluster, executions, jobs};
 use crate::{gate, health};
 use axum::Router;
 use axum::http::{Method, StatusCode};
@@ -23,6 +23,12 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/alerts/channels", get(channels::list).post(channels::create))
+        .route(
+            "/v1/alerts/channels/{id}",
+            get(channels::get).patch(channels::update).delete(channels::delete),
+        )
+        .route("/v1/alerts/channels/{id}/test", post(channels::test))
         .route_layer(from_fn_with_state(deps.clone(), gate::pass))
         .route("/v1/cluster", get(cluster::get))
         .route("/healthz", get(health::live))

@@ -5,6 +5,7 @@ mod layers;
 
 use crate::cli::{Command, DevArgs, ServerArgs};
 use crate::executor::egress::EgressPolicy;
+use crate::notifier::{Mailer, SmtpError};
 use clap::ValueEnum;
 use domain::id::NodeId;
 use domain::limits;
@@ -140,6 +141,8 @@ pub struct ServerSettings {
     pub egress: EgressPolicy,
     /// The API key of the account made on the first start of the cluster.
     pub bootstrap_api_key: Option<Secret>,
+    /// The mail server, if there is one.
+    pub smtp: Option<SmtpSettings>,
     /// How early firings are claimed.
     pub claim_ahead: Duration,
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
@@ -147,6 +150,15 @@ pub struct ServerSettings {
     pub exit_with_stdin: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
+}
+
+/// How mail is sent. Known to make sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpSettings {
+    /// The server, with the password.
+    pub url: Secret,
+    /// Whom mail comes from.
+    pub from: Option<String>,
 }
 
 /// Reads the command line (with the program's name first), the environment through `env`, and the
@@ -162,7 +174,7 @@ pub fn parse(
         layers::Merged::Show(text) => Ok(Invocation::Show(text)),
         layers::Merged::Run(cli) => match cli.command {
             Command::Dev(args) => Ok(Invocation::Dev(dev(args)?)),
-            Command::Server(args) => Ok(Invocation::Server(Box::new(server(args)?))),
+            Command::Server(args) => Ok(Invocation::Server(Box::new(server(*args)?))),
         },
     }
 }
@@ -244,10 +256,22 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             ..EgressPolicy::default()
         },
         bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
+        smtp: smtp(args.smtp_url, args.smtp_from)?,
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
         log_format: args.log_format.unwrap_or_default(),
     })
+}
+
+fn smtp(url: Option<Secret>, from: Option<String>) -> Result<Option<SmtpSettings>, ConfigError> {
+    let Some(url) = url else {
+        return if from.is_some() { Err(invalid("smtp-from", "needs --smtp-url")) } else { Ok(None) };
+    };
+    match Mailer::new(url.expose(), from.as_deref()) {
+        Ok(_) => Ok(Some(SmtpSettings { url, from })),
+        Err(error @ SmtpError::Url) => Err(invalid("smtp-url", error)),
+        Err(error @ SmtpError::From) => Err(invalid("smtp-from", error)),
+    }
 }
 
 fn claim_ahead(ms: u64) -> Result<Duration, ConfigError> {

@@ -1,13 +1,16 @@
 //! One node with an account, its router, and a clock that stands still until it is moved.
 
-use api::{Deps, TargetPolicy};
+use api::{ChannelTester, Deps, TargetPolicy};
 use axum::Router;
 use axum::body::Body;
 use domain::account::{Account, ApiKey, Plan};
-use domain::id::{AccountId, JobId, KeyId, NodeId, SpaceId};
+use domain::channel::Channel;
+use domain::id::{AccountId, DeliveryId, JobId, KeyId, NodeId, SpaceId};
 use domain::node::{Incarnation, SessionId};
 use domain::space::Space;
 use domain::time::{Clock, Timestamp};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Request, StatusCode};
 use raft::command::{Bootstrap, Command, CreateAccount, CreateKey, CreateSpace};
@@ -67,12 +70,36 @@ impl TargetPolicy for HttpsOnly {
     }
 }
 
+/// Delivers to every channel but those that are called "broken" or "hanging". Counts the messages.
+#[derive(Default)]
+pub(crate) struct FakeTester {
+    pub(crate) sent: AtomicU64,
+}
+
+impl ChannelTester for FakeTester {
+    fn test<'a>(
+        &'a self,
+        channel: &'a Channel,
+        id: DeliveryId,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        assert_eq!((id.channel, at), (channel.id, START));
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        match channel.name.as_str() {
+            "broken" => async { Err("Slack answered 404: no_service".to_owned()) }.boxed(),
+            "hanging" => std::future::pending().boxed(),
+            _ => async { Ok(()) }.boxed(),
+        }
+    }
+}
+
 /// A running service.
 pub(crate) struct Service {
     pub(crate) router: Router,
     pub(crate) cluster: Cluster,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) incarnation: Incarnation,
+    pub(crate) tester: Arc<FakeTester>,
     _dir: TempDir,
 }
 
@@ -125,16 +152,18 @@ impl Service {
         let account = account(ACCOUNT, plan);
         let key = key(KEY, ACCOUNT);
         cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await.unwrap();
-        let router = router(&cluster, &clock);
-        Self { router, cluster, clock, incarnation, _dir: dir }
+        let tester = Arc::default();
+        let router = router(&cluster, &clock, &tester);
+        Self { router, cluster, clock, incarnation, tester, _dir: dir }
     }
 
     /// A node that never finds the others, so that nobody leads.
     pub(crate) async fn start_without_quorum() -> Self {
         let clock = clock();
         let (cluster, dir) = start_node(&clock, &[NODE, NodeId(2), NodeId(3)]).await;
-        let router = router(&cluster, &clock);
-        Self { router, cluster, clock, incarnation: Incarnation(0), _dir: dir }
+        let tester = Arc::default();
+        let router = router(&cluster, &clock, &tester);
+        Self { router, cluster, clock, incarnation: Incarnation(0), tester, _dir: dir }
     }
 
     /// Makes a second account beside the first.
@@ -257,11 +286,12 @@ fn account(id: AccountId, plan: Plan) -> Account {
     Account { id, plan, email: None, billing: None, created_at: START }
 }
 
-fn router(cluster: &Cluster, clock: &Arc<ManualClock>) -> Router {
+fn router(cluster: &Cluster, clock: &Arc<ManualClock>, tester: &Arc<FakeTester>) -> Router {
     api::router(Deps {
         cluster: cluster.clone(),
         clock: clock.clone(),
         targets: Arc::new(HttpsOnly),
+        tester: tester.clone(),
         plans: Arc::default(),
         metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
     })
