@@ -29,7 +29,10 @@ mod tokens; // session tokens
 
 use axum::Router;
 use domain::account::Plans;
-use domain::time::Clock;
+use domain::channel::Channel;
+use domain::id::DeliveryId;
+use domain::time::{Clock, Timestamp};
+use futures::future::BoxFuture;
 use raft::Cluster;
 use std::sync::Arc;
 use storage::StateView;
@@ -51,6 +54,8 @@ pub struct Deps {
     pub clock: Arc<dyn Clock>,
     /// Which targets a job may have.
     pub targets: Arc<dyn TargetPolicy>,
+    /// Sends test messages.
+    pub tester: Arc<dyn ChannelTester>,
     /// What each plan allows.
     pub plans: Arc<Plans>,
     /// Limits of all accounts in place of their plans'.
@@ -81,6 +86,20 @@ pub trait TargetPolicy: Send + Sync {
     /// # Errors
     /// What is wrong, put so that it reads well behind the field's name: `must use https`.
     fn check(&self, url: &Url) -> Result<(), String>;
+}
+
+/// Sends a message to a channel right now, to see whether its configuration works.
+pub trait ChannelTester: Send + Sync {
+    /// Sends a test message that goes by `id` and says that it was made at `at`.
+    ///
+    /// The error is for the owner of the channel, and names what to put right: `Slack answered 404: no_service`.
+    /// Whoever calls this gives up when it takes too long.
+    fn test<'a>(
+        &'a self,
+        channel: &'a Channel,
+        id: DeliveryId,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), String>>;
 }
 
 /// Everything that can be called, as one service.

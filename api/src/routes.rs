@@ -6,7 +6,7 @@ use crate::error::ApiError;
 use crate::gate::{self, Gate};
 use crate::health;
 use crate::rate_limit::RateLimiter;
-use crate::resources::{api_keys, cluster, executions, jobs, sessions};
+use crate::resources::{api_keys, channels, cluster, executions, jobs, sessions};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
@@ -28,6 +28,12 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/alerts/channels", get(channels::list).post(channels::create))
+        .route(
+            "/v1/alerts/channels/{id}",
+            get(channels::get).patch(channels::update).delete(channels::delete),
+        )
+        .route("/v1/alerts/channels/{id}/test", post(channels::test))
         .route("/v1/api-keys", get(api_keys::list).post(api_keys::create))
         .route("/v1/api-keys/{id}", delete(api_keys::delete))
         .route("/v1/auth/logout", post(sessions::logout))

@@ -48,6 +48,13 @@ impl EventKind {
         Self::ALL.into_iter().find(|kind| kind.number() == number)
     }
 
+    /// Whether a message of this kind tells the end of what one of the `earlier` kind told, so that the two
+    /// must arrive in this order.
+    #[must_use]
+    pub fn answers(self, earlier: Self) -> bool {
+        matches!((earlier, self), (Self::Failed, Self::Recovered) | (Self::Recovered, Self::Failed))
+    }
+
     /// What the end of an execution is worth telling, given how the one before ended. Skipped
     /// executions are no events.
     pub fn of(status: ExecutionStatus, before: Option<ExecutionStatus>) -> impl Iterator<Item = Self> {
@@ -95,8 +102,12 @@ pub enum ChannelConfig {
         url: String,
         /// Sent along, in the order given.
         headers: Vec<(String, String)>,
-        /// Which service of theirs is paged.
-        routing_key: String,
+        /// Which service of theirs is paged. Without one nobody is, and messages fail saying so.
+        #[serde(default)]
+        routing_key: Option<String>,
+        /// Kept because it may be given (documented); their API has no use for it.
+        #[serde(default)]
+        secret: Option<String>,
     },
 }
 
@@ -212,7 +223,8 @@ mod tests {
         let config = ChannelConfig::PagerDuty {
             url: "https://events.pagerduty.com/v2/enqueue".to_owned(),
             headers: Vec::new(),
-            routing_key: "0123456789abcdef0123456789abcdef".to_owned(),
+            routing_key: Some("0123456789abcdef0123456789abcdef".to_owned()),
+            secret: None,
         };
         assert!(!config.can_tell(EventKind::Executed));
         assert!(config.can_tell(EventKind::Failed));

@@ -78,8 +78,20 @@ pub const ANSWER_KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
 pub const ANSWERS_FORGOTTEN_MAX: usize = 4;
 /// Jobs whose cursors one step of a pause or resumption of their space moves.
 pub const ALIGNED_TOGETHER_MAX: usize = 256;
-/// How long a message to a channel is tried again. Channels are promised at least a day (documented).
-pub const DELIVERY_TRIED_FOR: Duration = Duration::from_secs(25 * 3_600);
+/// How long a message to a channel is tried again. Channels are promised at least a day (documented), so
+/// this is a day and the longest wait between two attempts.
+pub const DELIVERY_TRIED_FOR: Duration = Duration::from_secs(26 * 3_600);
+/// The longest wait between two attempts, unless the receiver asks for a longer one.
+pub const DELIVERY_WAIT_MAX: Duration = Duration::from_secs(3_600);
+/// The longest wait that a receiver may ask for: beyond it, what it asks for is taken as a mistake.
+pub const DELIVERY_WAIT_ASKED_MAX: Duration = Duration::from_secs(6 * 3_600);
+/// Attempts during which a message holds up those that must not overtake it. A receiver that is down for a
+/// few minutes still hears all in order; one that will not take a certain message hears the others.
+pub const DELIVERY_ATTEMPTS_IN_ORDER: u32 = 4;
+/// Addresses of one mail channel; a team, not a mailing list.
+pub const ADDRESSES_MAX: usize = 20;
+/// Bytes of what a webhook's messages are signed with.
+pub const CHANNEL_SECRET_BYTES_MAX: usize = 256;
 /// How often the use of one API key is written down at most (documented).
 pub const KEY_USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -102,4 +114,6 @@ pub const SWEEP_MAX: usize = 500;
 const _: () = assert!(CLAIM_AHEAD_DEFAULT.as_millis() < NODE_TIMEOUT.as_millis());
 // A lost report or two must not make a live node look dead.
 const _: () = assert!(PING_INTERVAL.as_millis() * 4 < NODE_TIMEOUT.as_millis());
+// An attempt that fails just within the day is followed by another, jitter included.
+const _: () = assert!(DELIVERY_TRIED_FOR.as_secs() > 24 * 3_600 + DELIVERY_WAIT_MAX.as_secs() * 6 / 5);
 const _: () = assert!(REQUEST_BODY_BYTES_MAX < API_BODY_BYTES_MAX);

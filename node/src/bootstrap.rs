@@ -6,18 +6,20 @@
 //! | `leadership` | leadership: hands it over |
 //! | `coordinator`, `founder` | leadership |
 //! | `registration`, `scheduler` | shards: gives back what was not started |
-//! | `executor` | executor: ends what was started |
-//! | `recorder` | outcomes: records all of it |
+//! | `executor`, `notifier` | executor: ends what was started |
+//! | `recorder`, `message_outcomes` | outcomes: records all of it |
 //! | `consensus`, `gauges` | storage: takes leave, then closes |
 
 use crate::clock::Sleeper;
 use crate::config::{ServerSettings, SignUp};
 use crate::coordinator::{self, Coordinator};
 use crate::executor::egress::EgressPolicy;
-use crate::executor::http::{BuildError, HttpClient, HttpSettings};
+use crate::executor::guarded::BuildError;
+use crate::executor::http::{HttpClient, HttpSettings};
 use crate::executor::{Executor, MayStart};
 use crate::founder::Founder;
 use crate::gauges;
+use crate::notifier::{Lanes, Mailer, Notifier, OutcomeRecorder, Senders};
 use crate::recorder::Recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Parts, Scheduler};
@@ -77,6 +79,9 @@ pub enum RunError {
     /// The HTTP client cannot be set up.
     #[error(transparent)]
     Http(#[from] BuildError),
+    /// The mail server's settings cannot be used.
+    #[error("--smtp-url or --smtp-from {0}")]
+    Mail(String),
     /// A socket cannot be used.
     #[error("cannot use a socket")]
     Socket(#[from] std::io::Error),
@@ -137,6 +142,28 @@ pub async fn run(
     );
     supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| endless(executor.run(stop)));
 
+    let lanes = Lanes::default();
+    let (message_outcomes, outcomes) =
+        OutcomeRecorder::new(cluster.clone(), Arc::clone(&sleeper), lanes.clone());
+    supervisor.spawn("message_outcomes", Phase::Outcomes, OnEnd::StopNode, |stop| {
+        endless(message_outcomes.run(stop))
+    });
+    let mailer = settings.smtp.as_ref().map(|smtp| Mailer::new(smtp.url.expose(), smtp.from.as_deref()));
+    let mailer = mailer.transpose().map_err(|error| RunError::Mail(error.to_string()))?;
+    let senders = Senders::new(egress.clone(), mailer, Arc::clone(&clock))?;
+    let notifier = Notifier {
+        node,
+        senders: senders.clone(),
+        sleeper: Arc::clone(&sleeper),
+        may_start: may_start(&cluster, settings.claim_ahead),
+        incarnation: incarnation.clone(),
+        outcomes,
+        lanes: lanes.clone(),
+    };
+    let (notifier_handle, orders) = Notifier::orders();
+    supervisor
+        .spawn("notifier", Phase::Executor, OnEnd::StopNode, |stop| endless(notifier.run(orders, stop)));
+
     let scheduler = Scheduler::new(Parts {
         cluster: cluster.clone(),
         node,
@@ -147,6 +174,8 @@ pub async fn run(
         executor: executor_handle,
         recorder: recorder_handle,
         holding,
+        notifier: notifier_handle,
+        lanes,
     });
     supervisor.spawn("scheduler", Phase::Shards, OnEnd::StopNode, |stop| fallible(scheduler.run(stop)));
     supervisor.spawn("registration", Phase::Shards, OnEnd::StopNode, |stop| fallible(registration.run(stop)));
@@ -186,6 +215,7 @@ pub async fn run(
         cluster,
         clock,
         targets: Arc::new(egress),
+        tester: Arc::new(senders),
         plans: Arc::default(),
         rate_limits: settings.rate_limits,
         key_use: key_use_handle,

@@ -47,7 +47,7 @@ pub(crate) enum Command {
     ///
     /// SIGTERM stops it cleanly: running requests may finish and their results are recorded.
     #[command(after_help = LAYERS, args_override_self = true, verbatim_doc_comment)]
-    Server(ServerArgs),
+    Server(Box<ServerArgs>),
     /// Makes and lists accounts.
     #[command(subcommand)]
     Account(AccountCommand),
@@ -153,6 +153,15 @@ pub(crate) struct ServerArgs {
     /// or closed [default: closed]
     #[arg(long, value_name = "NAME")]
     pub(crate) registration: Option<SignUp>,
+    /// The mail server for email channels: smtp://USER:PASSWORD@HOST:PORT, or smtps:// for TLS from the
+    /// first byte. smtp:// uses TLS when the server offers it; add ?tls=required to insist. Better in the
+    /// environment. Without it email channels fail
+    #[arg(long, value_name = "URL")]
+    pub(crate) smtp_url: Option<Secret>,
+    /// Whom mail comes from, as ADDRESS or NAME <ADDRESS> [default: JustRun and the user of --smtp-url
+    /// when that is an address, else justrun@ and its host]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) smtp_from: Option<String>,
     /// How early firings are claimed, in milliseconds. Elections shorter than this delay nothing
     /// [default: 2000]
     #[arg(long, value_name = "MS")]

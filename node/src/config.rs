@@ -8,6 +8,7 @@ pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
 
 use crate::cli::{Command, DevArgs, ServerArgs};
 use crate::executor::egress::EgressPolicy;
+use crate::notifier::{Mailer, SmtpError};
 use clap::ValueEnum;
 use domain::id::NodeId;
 use domain::limits;
@@ -159,6 +160,8 @@ pub struct ServerSettings {
     pub rate_limits: api::RateLimits,
     /// Who may make an account.
     pub registration: SignUp,
+    /// The mail server, if there is one.
+    pub smtp: Option<SmtpSettings>,
     /// How early firings are claimed.
     pub claim_ahead: Duration,
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
@@ -166,6 +169,15 @@ pub struct ServerSettings {
     pub exit_with_stdin: bool,
     /// How log lines are written.
     pub log_format: LogFormat,
+}
+
+/// How mail is sent. Known to make sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpSettings {
+    /// The server, with the password.
+    pub url: Secret,
+    /// Whom mail comes from.
+    pub from: Option<String>,
 }
 
 /// Reads the command line (with the program's name first), the environment through `env`, and the
@@ -181,7 +193,7 @@ pub fn parse(
         layers::Merged::Show(text) => Ok(Invocation::Show(text)),
         layers::Merged::Run(cli) => match cli.command {
             Command::Dev(args) => Ok(Invocation::Dev(dev(args)?)),
-            Command::Server(args) => Ok(Invocation::Server(Box::new(server(args)?))),
+            Command::Server(args) => Ok(Invocation::Server(Box::new(server(*args)?))),
             Command::Account(command) => Ok(Invocation::Operate(Box::new(operate::account(command)?))),
             Command::Key(command) => Ok(Invocation::Operate(Box::new(operate::key(command)?))),
             Command::Cluster(command) => Ok(Invocation::Operate(Box::new(operate::cluster(command)?))),
@@ -268,10 +280,22 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
         rate_limits: api::RateLimits { general: args.rate_limit_general, run: args.rate_limit_run },
         registration: args.registration.unwrap_or_default(),
+        smtp: smtp(args.smtp_url, args.smtp_from)?,
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
         log_format: args.log_format.unwrap_or_default(),
     })
+}
+
+fn smtp(url: Option<Secret>, from: Option<String>) -> Result<Option<SmtpSettings>, ConfigError> {
+    let Some(url) = url else {
+        return if from.is_some() { Err(invalid("smtp-from", "needs --smtp-url")) } else { Ok(None) };
+    };
+    match Mailer::new(url.expose(), from.as_deref()) {
+        Ok(_) => Ok(Some(SmtpSettings { url, from })),
+        Err(error @ SmtpError::Url) => Err(invalid("smtp-url", error)),
+        Err(error @ SmtpError::From) => Err(invalid("smtp-from", error)),
+    }
 }
 
 fn claim_ahead(ms: u64) -> Result<Duration, ConfigError> {

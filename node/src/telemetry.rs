@@ -117,6 +117,10 @@ fn describe() {
     );
     describe_gauge!("justrun_executions_in_flight", "Requests to targets that are under way on this node");
     describe_counter!("justrun_claims_total", "Claims this node proposed, by result");
+    describe_counter!(
+        "justrun_alert_deliveries_total",
+        "Attempts of this node to deliver messages, by type of the channel and result"
+    );
     describe_gauge!("justrun_raft_term", "Current raft term");
     describe_gauge!("justrun_raft_is_leader", "1 on the leader, 0 elsewhere");
     describe_gauge!("justrun_raft_applied_index", "Index of the last log entry applied on this node");

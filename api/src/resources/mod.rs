@@ -2,6 +2,7 @@
 //! which are never sent to clients themselves.
 
 pub(crate) mod api_keys;
+pub(crate) mod channels;
 pub(crate) mod cluster;
 pub(crate) mod executions;
 pub(crate) mod jobs;

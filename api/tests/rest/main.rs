@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod api_keys;
+mod channels;
 mod cluster;
 mod errors;
 mod executions;

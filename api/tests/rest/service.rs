@@ -1,13 +1,16 @@
 //! One node with an account, its router, and a clock that stands still until it is moved.
 
-use api::{Deps, KeyUse, Passwords, RateLimits, TargetPolicy};
+use api::{ChannelTester, Deps, KeyUse, Passwords, RateLimits, TargetPolicy};
 use axum::Router;
 use axum::body::Body;
 use domain::account::{Account, ApiKey, Plan};
-use domain::id::{AccountId, JobId, KeyId, NodeId, SpaceId};
+use domain::channel::Channel;
+use domain::id::{AccountId, DeliveryId, JobId, KeyId, NodeId, SpaceId};
 use domain::node::{Incarnation, SessionId};
 use domain::space::Space;
 use domain::time::{Clock, Timestamp};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Request, StatusCode};
 use raft::command::{Bootstrap, Command, CreateAccount, CreateKey, CreateSpace, SetSessionKey};
@@ -76,6 +79,29 @@ impl TargetPolicy for HttpsOnly {
     }
 }
 
+/// Delivers to every channel but those that are called "broken" or "hanging". Counts the messages.
+#[derive(Default)]
+pub(crate) struct FakeTester {
+    pub(crate) sent: AtomicU64,
+}
+
+impl ChannelTester for FakeTester {
+    fn test<'a>(
+        &'a self,
+        channel: &'a Channel,
+        id: DeliveryId,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<(), String>> {
+        assert_eq!((id.channel, at), (channel.id, START));
+        self.sent.fetch_add(1, Ordering::SeqCst);
+        match channel.name.as_str() {
+            "broken" => async { Err("Slack answered 404: no_service".to_owned()) }.boxed(),
+            "hanging" => std::future::pending().boxed(),
+            _ => async { Ok(()) }.boxed(),
+        }
+    }
+}
+
 /// A running service.
 pub(crate) struct Service {
     pub(crate) router: Router,
@@ -83,6 +109,7 @@ pub(crate) struct Service {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) incarnation: Incarnation,
     pub(crate) key_use: api::key_use::Service,
+    pub(crate) tester: Arc<FakeTester>,
     _dir: TempDir,
 }
 
@@ -138,8 +165,9 @@ impl Service {
         let session_key = SESSION_KEY.to_vec();
         cluster.propose(Command::SetSessionKey(SetSessionKey { key: session_key })).await.unwrap();
         let (key_use, noted) = api::key_use::Service::new(cluster.clone());
-        let router = router(&cluster, &clock, &noted, true);
-        Self { router, cluster, clock, incarnation, key_use, _dir: dir }
+        let tester = Arc::default();
+        let router = router(&cluster, &clock, &tester, &noted, true);
+        Self { router, cluster, clock, incarnation, key_use, tester, _dir: dir }
     }
 
     /// A node that never finds the others, so that nobody leads.
@@ -147,13 +175,14 @@ impl Service {
         let clock = clock();
         let (cluster, dir) = start_node(&clock, &[NODE, NodeId(2), NodeId(3)]).await;
         let (key_use, noted) = api::key_use::Service::new(cluster.clone());
-        let router = router(&cluster, &clock, &noted, true);
-        Self { router, cluster, clock, incarnation: Incarnation(0), key_use, _dir: dir }
+        let tester = Arc::default();
+        let router = router(&cluster, &clock, &tester, &noted, true);
+        Self { router, cluster, clock, incarnation: Incarnation(0), key_use, tester, _dir: dir }
     }
 
     /// The same service as an operator sets it up who takes no new accounts.
     pub(crate) fn close_registration(&mut self) {
-        self.router = router(&self.cluster, &self.clock, &KeyUse::default(), false);
+        self.router = router(&self.cluster, &self.clock, &self.tester, &KeyUse::default(), false);
     }
 
     /// Makes a second account beside the first.
@@ -296,11 +325,18 @@ fn account(id: AccountId, plan: Plan) -> Account {
     Account { id, plan, email: None, billing: None, created_at: START }
 }
 
-fn router(cluster: &Cluster, clock: &Arc<ManualClock>, key_use: &KeyUse, open: bool) -> Router {
+fn router(
+    cluster: &Cluster,
+    clock: &Arc<ManualClock>,
+    tester: &Arc<FakeTester>,
+    key_use: &KeyUse,
+    open: bool,
+) -> Router {
     api::router(Deps {
         cluster: cluster.clone(),
         clock: clock.clone(),
         targets: Arc::new(HttpsOnly),
+        tester: tester.clone(),
         plans: Arc::default(),
         rate_limits: RateLimits::default(),
         key_use: key_use.clone(),

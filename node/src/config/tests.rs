@@ -60,6 +60,7 @@ fn the_defaults_are_those_of_the_manual() {
         bootstrap_api_key: None,
         rate_limits: api::RateLimits::default(),
         registration: SignUp::Closed,
+        smtp: None,
         claim_ahead: Duration::from_secs(2),
         exit_with_stdin: false,
         log_format: LogFormat::Text,
@@ -355,4 +356,20 @@ fn what_an_operator_gets_wrong_is_said() {
         &format!("key create --account a@b --name {name}"),
         "--name must be one line of 1 to 100 characters",
     );
+}
+
+#[test]
+fn a_mail_server_is_checked_at_the_start() {
+    let with = |flags: &str| format!("{REQUIRED} {flags}");
+    let smtp = server(&with("--smtp-url smtp://user:hunter2@mail.example.com:587"), &[]).smtp.unwrap();
+    assert_eq!((smtp.url.expose(), smtp.from), ("smtp://user:hunter2@mail.example.com:587", None));
+    let env = ["JUSTRUN_SMTP_URL=smtp://127.0.0.1:25", "JUSTRUN_SMTP_FROM=ops@example.com"];
+    assert_eq!(server(REQUIRED, &env).smtp.unwrap().from.as_deref(), Some("ops@example.com"));
+    let message = refused(&with("--smtp-url http://user:hunter2@mail.example.com"), &[]);
+    assert_eq!(message, "--smtp-url must be smtp://USER:PASSWORD@HOST:PORT or smtps://…");
+    check_refused(
+        &with("--smtp-url smtp://127.0.0.1 --smtp-from nobody"),
+        "--smtp-from must be an address: alerts@example.com or JustRun <alerts@example.com>",
+    );
+    check_refused(&with("--smtp-from ops@example.com"), "--smtp-from needs --smtp-url");
 }

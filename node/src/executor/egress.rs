@@ -194,10 +194,10 @@ fn is_local_name(name: &str) -> bool {
 }
 
 /// How a name becomes addresses.
-pub(super) type Lookup = fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub(crate) type Lookup = fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
 /// Asks the system's resolver.
-pub(super) fn system_lookup(
+pub(crate) fn system_lookup(
     name: String,
 ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> {
     Box::pin(async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) })

@@ -1,9 +1,9 @@
 //! One attempt: a request to a target and what came of it.
 //!
-//! Redirects are not followed, proxies of the environment are not used, and answers are not
-//! decompressed. Every address is judged by the [`EgressPolicy`] before anything is sent to it.
+//! Redirects are not followed. Every address is judged by the [`EgressPolicy`] before anything is sent to it.
 
-use super::egress::{EgressError, EgressPolicy, GuardedResolver, Lookup, system_lookup};
+use super::egress::{EgressPolicy, Lookup, system_lookup};
+use super::guarded::{BuildError, GuardedClient, failure};
 use super::hosts::Places;
 use super::template::Placeholders;
 use domain::execution::{Attempt, ErrorKind, Failure, ResponseBody};
@@ -13,10 +13,6 @@ use domain::limits;
 use domain::time::{Clock, Timestamp};
 use http::header::{CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use reqwest::{Client, redirect};
-use std::error::Error;
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -28,8 +24,6 @@ pub const IN_FLIGHT_MAX_DEFAULT: usize = 1_024;
 pub const IN_FLIGHT_PER_HOST_MAX_DEFAULT: usize = 64;
 /// How long a connection may take to be made, by default; TLS included.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-/// How long a connection is kept for the next request. A job of every minute finds it still open.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of an answer that are read so that its connection can be used again. Beyond this a new
 /// connection is cheaper.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
@@ -75,11 +69,6 @@ impl HttpSettings {
     }
 }
 
-/// The client cannot be built, for instance because this machine has no root certificates.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot set up the http client")]
-pub struct BuildError(#[from] reqwest::Error);
-
 /// What to send, and on whose behalf.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptRequest<'a> {
@@ -112,18 +101,14 @@ pub struct AttemptReport {
 
 /// Sends requests over pooled connections, so many at a time.
 pub struct HttpClient {
-    egress: Arc<EgressPolicy>,
-    client: Client,
-    /// For ports on which the cluster itself listens; see [`GuardedResolver`].
-    own_ports_client: Client,
+    client: GuardedClient,
     places: Places,
-    connect_timeout: Duration,
 }
 
 impl std::fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("HttpClient")
-            .field("egress", &self.egress)
+            .field("client", &self.client)
             .field("places", &self.places)
             .finish_non_exhaustive()
     }
@@ -139,25 +124,10 @@ impl HttpClient {
     }
 
     fn with_lookup(settings: HttpSettings, lookup: Lookup) -> Result<Self, BuildError> {
-        let egress = Arc::new(settings.egress);
-        let build = |refuse_own| {
-            let policy = Arc::clone(&egress);
-            Client::builder()
-                .dns_resolver(Arc::new(GuardedResolver { policy, refuse_own, lookup }))
-                .no_proxy()
-                .redirect(redirect::Policy::none())
-                .referer(false)
-                .connect_timeout(settings.connect_timeout)
-                .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-                .pool_max_idle_per_host(settings.in_flight_per_host_max)
-                .tcp_nodelay(true)
-                .build()
-        };
-        let client = build(false)?;
-        let own_ports_client =
-            if egress.refused_endpoints.is_empty() { client.clone() } else { build(true)? };
-        let places = Places::new(settings.in_flight_max, settings.in_flight_per_host_max);
-        Ok(Self { egress, client, own_ports_client, places, connect_timeout: settings.connect_timeout })
+        let HttpSettings { connect_timeout, in_flight_max, in_flight_per_host_max, egress } = settings;
+        let client = GuardedClient::with_lookup(egress, connect_timeout, in_flight_per_host_max, lookup)?;
+        let places = Places::new(in_flight_max, in_flight_per_host_max);
+        Ok(Self { client, places })
     }
 
     /// Waits for a place, sends the request and reads the answer.
@@ -218,7 +188,7 @@ impl HttpClient {
             .fill_query(&attempt.request.url)
             .parse()
             .map_err(|_| failure(ErrorKind::BlockedTarget, "Target URL is not valid"))?;
-        self.egress.check_url(&url).map_err(blocked)?;
+        self.client.check(&url)?;
         let body = attempt.request.body.clone().filter(|_| attempt.request.method.has_body());
         let headers = headers(attempt.request, &placeholders, body.as_deref())?;
         Ok(Prepared { url, headers, body })
@@ -226,15 +196,13 @@ impl HttpClient {
 
     async fn exchange(&self, method: Method, prepared: Prepared, keep_body: bool) -> Exchange {
         let Prepared { url, headers, body } = prepared;
-        let is_own_port = url.port_or_known_default().is_some_and(|port| self.egress.refuses_port(port));
-        let client = if is_own_port { &self.own_ports_client } else { &self.client };
-        let mut request = client.request(http_method(method), url.clone()).headers(headers);
+        let mut request = self.client.request(http_method(method), &url).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
         }
         let mut response = match request.send().await {
             Ok(response) => response,
-            Err(error) => return Exchange::failed(None, self.sending_failed(&error, &url)),
+            Err(error) => return Exchange::failed(None, self.client.explain(&error, &url)),
         };
         let status = response.status();
         let location = response.headers().get(LOCATION).cloned();
@@ -264,43 +232,6 @@ impl HttpClient {
         };
         let body = keep_body.then(|| decode(&kept, broken || read > kept.len()));
         Exchange { status: Some(status), failure, body }
-    }
-
-    /// Tells why there is no answer. The text names the host at most, never an address.
-    fn sending_failed(&self, error: &reqwest::Error, url: &Url) -> Failure {
-        if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<EgressError>()) {
-            return blocked(*error);
-        }
-        if error.is_dns() {
-            let host = url.host_str().unwrap_or_default();
-            return failure(ErrorKind::Dns, format!("Host name {host} cannot be resolved"));
-        }
-        let io_kind =
-            causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(io::Error::kind);
-        let innermost = causes(error).last().map(ToString::to_string).unwrap_or_default();
-        let connect = |message: &str| failure(ErrorKind::Connect, message);
-        match io_kind {
-            Some(io::ErrorKind::ConnectionRefused) => connect("Connection refused"),
-            Some(
-                io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe,
-            ) => connect("Connection reset by the target"),
-            Some(io::ErrorKind::HostUnreachable) => connect("Host unreachable"),
-            Some(io::ErrorKind::NetworkUnreachable) => connect("Network unreachable"),
-            // TLS reports whatever it finds wrong with the other side as invalid data, also after
-            // the handshake, when the target refuses a client without a certificate.
-            Some(io::ErrorKind::InvalidData) if url.scheme() == "https" => {
-                failure(ErrorKind::Tls, format!("TLS failed: {innermost}"))
-            }
-            Some(io::ErrorKind::UnexpectedEof) if url.scheme() == "https" && error.is_connect() => {
-                failure(ErrorKind::Tls, "TLS failed: the target closed the connection during the handshake")
-            }
-            _ if error.is_timeout() => failure(
-                ErrorKind::Connect,
-                format!("No connection after {}s", self.connect_timeout.as_secs_f64()),
-            ),
-            _ if error.is_connect() => connect("Connection failed"),
-            _ => failure(ErrorKind::Connect, format!("No valid answer: {innermost}")),
-        }
     }
 }
 
@@ -392,7 +323,7 @@ fn http_method(method: Method) -> http::Method {
 }
 
 /// RFC 3339 in UTC, whole seconds.
-fn rfc3339(at: Timestamp) -> String {
+pub(crate) fn rfc3339(at: Timestamp) -> String {
     let secs = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(secs)
         .unwrap_or(jiff::Timestamp::MAX)
@@ -428,26 +359,6 @@ fn decode(bytes: &[u8], mut truncated: bool) -> ResponseBody {
         truncated = true;
     }
     ResponseBody { text, truncated }
-}
-
-fn blocked(error: EgressError) -> Failure {
-    failure(ErrorKind::BlockedTarget, error.message())
-}
-
-fn failure(kind: ErrorKind, message: impl Into<String>) -> Failure {
-    let mut message = message.into();
-    message.truncate(message.floor_char_boundary(limits::ERROR_BYTES_MAX));
-    Failure { kind, message }
-}
-
-/// The error and what lies under it. An [`io::Error`] hides what it wraps from `source`.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        }
-    })
 }
 
 #[cfg(test)]

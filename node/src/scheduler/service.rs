@@ -1,5 +1,7 @@
 //! The loop: due index → wheel → claim → wheel → executor.
 
+mod messages; // to channels
+
 use super::claims;
 use super::holding::Holding;
 use super::horizon::{HORIZON, Horizon};
@@ -8,9 +10,10 @@ use super::start::{self, Start};
 use super::wheel::Wheel;
 use crate::clock::Sleeper;
 use crate::executor::{ExecutorHandle, Order};
+use crate::notifier::{Lanes, NotifierHandle};
 use crate::recorder::RecorderHandle;
 use domain::execution::{AttemptResult, DueItem, Outcome};
-use domain::id::{ExecutionId, NodeId};
+use domain::id::{DeliveryId, ExecutionId, NodeId};
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
@@ -54,6 +57,8 @@ enum Timer {
     Claim(DueKey),
     /// Time to send something that this process has claimed.
     Fire(ExecutionId, Incarnation),
+    /// Time to deliver a message that this process has claimed.
+    Deliver(DeliveryId, Incarnation),
 }
 
 /// Claims what is due on this node's shards and hands it to the executor at its instant.
@@ -67,6 +72,8 @@ pub(crate) struct Scheduler {
     executor: ExecutorHandle,
     recorder: RecorderHandle,
     holding: Holding,
+    notifier: NotifierHandle,
+    lanes: Lanes,
     wheel: Wheel<Timer>,
     horizon: Horizon,
     plans: Plans,
@@ -88,14 +95,27 @@ pub(crate) struct Parts {
     pub(crate) executor: ExecutorHandle,
     pub(crate) recorder: RecorderHandle,
     pub(crate) holding: Holding,
+    pub(crate) notifier: NotifierHandle,
+    pub(crate) lanes: Lanes,
 }
 
 type ClaimAnswer = (Vec<DueKey>, Result<Vec<Reply>, ProposeError>);
 
 impl Scheduler {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { cluster, node, sleeper, claim_ahead, incarnation, changes, executor, recorder, holding } =
-            parts;
+        let Parts {
+            cluster,
+            node,
+            sleeper,
+            claim_ahead,
+            incarnation,
+            changes,
+            executor,
+            recorder,
+            holding,
+            notifier,
+            lanes,
+        } = parts;
         let wheel = Wheel::new(sleeper.now());
         Self {
             cluster,
@@ -107,6 +127,8 @@ impl Scheduler {
             executor,
             recorder,
             holding,
+            notifier,
+            lanes,
             wheel,
             horizon: Horizon::default(),
             plans: Plans::default(),
@@ -119,6 +141,7 @@ impl Scheduler {
     /// Runs until `stop`, then gives back what it has not started.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), storage::Error> {
         let sleeper = Arc::clone(&self.sleeper);
+        let lanes = self.lanes.clone();
         let mut proposals: FuturesUnordered<BoxFuture<'static, ClaimAnswer>> = FuturesUnordered::new();
         self.reload()?;
         loop {
@@ -138,6 +161,11 @@ impl Scheduler {
                 change = self.changes.next() => self.take(change)?,
                 Ok(()) = self.incarnation.changed() => self.rearm()?,
                 Some((keys, answer)) = proposals.next() => self.answered(keys, answer),
+                () = lanes.freed() => {
+                    for key in lanes.take_freed() {
+                        self.queue_claim(key);
+                    }
+                }
                 () = sleeper.sleep(pause) => {}
             }
         }
@@ -155,6 +183,7 @@ impl Scheduler {
             match timer {
                 Timer::Claim(key) => self.queue_claim(key),
                 Timer::Fire(id, incarnation) => self.fire(id, incarnation).await?,
+                Timer::Deliver(id, incarnation) => self.deliver(id, incarnation).await?,
             }
         }
         Ok(())
@@ -167,7 +196,12 @@ impl Scheduler {
     }
 
     fn arm_claim(&mut self, key: DueKey) {
-        self.wheel.insert(key.due.minus(self.claim_ahead), Timer::Claim(key));
+        let at = match key.item {
+            DueItem::Firing(_) | DueItem::Execution(_) => key.due.minus(self.claim_ahead),
+            // Nobody counts the milliseconds of a message, and one that is claimed keeps others waiting.
+            DueItem::Delivery(_) => key.due,
+        };
+        self.wheel.insert(at, Timer::Claim(key));
     }
 
     /// Takes over what has changed in the state.
@@ -187,7 +221,11 @@ impl Scheduler {
                                 self.wheel.insert(due, Timer::Fire(id, incarnation));
                             }
                         }
-                        Effect::ClaimedDelivery { .. } => {}
+                        Effect::ClaimedDelivery { id, due, node, incarnation } => {
+                            if node == self.node {
+                                self.message_claimed(id, due, incarnation);
+                            }
+                        }
                         Effect::ShardMap => self.follow_map()?,
                         Effect::Node(_) | Effect::Deleted(_) => {}
                     }
@@ -221,7 +259,7 @@ impl Scheduler {
                 self.wheel.insert(due, Timer::Fire(id, incarnation));
             }
         }
-        Ok(())
+        self.rearm_messages(incarnation)
     }
 
     /// What this process holds by the state: execution, instant, attempt.
@@ -320,6 +358,9 @@ impl Scheduler {
 
     /// The claim for an entry of the due index, or `None` when the entry is no longer there.
     fn claim(&mut self, key: &DueKey, now: Timestamp) -> Result<Option<ClaimTarget>, storage::Error> {
+        if let DueItem::Delivery(id) = key.item {
+            return self.claim_message(key, id, now);
+        }
         let view = self.cluster.state().view();
         match key.item {
             DueItem::Firing(job) => {
@@ -360,9 +401,13 @@ impl Scheduler {
                         // The registration sees to it; the claim is made again under the new number.
                         Err(Rejection::NotLive | Rejection::UnknownSession) => {
                             count("not_live");
+                            self.give_way(&key);
                             self.wheel.insert(again, Timer::Claim(key));
                         }
-                        Err(_) => count("stale"),
+                        Err(_) => {
+                            count("stale");
+                            self.give_way(&key);
+                        }
                     }
                 }
             }
@@ -371,9 +416,17 @@ impl Scheduler {
                 for key in keys {
                     count("failed");
                     self.claiming.remove(&key);
+                    self.give_way(&key);
                     self.wheel.insert(again, Timer::Claim(key));
                 }
             }
+        }
+    }
+
+    /// Gives back the place that was taken for a message whose claim came to nothing.
+    fn give_way(&self, key: &DueKey) {
+        if let DueItem::Delivery(id) = key.item {
+            self.lanes.leave(id);
         }
     }
 

@@ -96,8 +96,8 @@ impl TestCluster {
             let ended = loop {
                 let listeners = Listeners { api: bind(api).await, rpc: bind(rpc).await };
                 match run(settings.clone(), listeners, outside.clone(), node_stop.clone()).await {
-                    // What was killed may still be letting go of the directory.
-                    Err(RunError::Storage(storage::Error::Locked { .. })) if Instant::now() < deadline => {
+                    // What was killed may still be letting go of the directory, one file after the other.
+                    Err(RunError::Storage(_)) if Instant::now() < deadline => {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     ended => break ended.map_err(|error| error.to_string()),
@@ -190,6 +190,14 @@ impl TestCluster {
         self.ask(reqwest::Method::POST, path, body).await.unwrap()
     }
 
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Value {
+        self.ask(reqwest::Method::PATCH, path, Some(body)).await.unwrap()
+    }
+
+    pub(crate) async fn delete(&self, path: &str) {
+        self.ask(reqwest::Method::DELETE, path, None).await.unwrap();
+    }
+
     async fn ask(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<Value, String> {
         let index = *self.running().last().expect("a node runs");
         let mut request = self
@@ -202,7 +210,9 @@ impl TestCluster {
         let answer = request.send().await.map_err(|error| error.to_string())?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| error.to_string())?;
-        if status.is_success() {
+        if status == reqwest::StatusCode::NO_CONTENT {
+            Ok(Value::Null)
+        } else if status.is_success() {
             serde_json::from_str(&text).map_err(|error| error.to_string())
         } else {
             Err(format!("{status}: {text}"))

@@ -5,9 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod cluster; // the nodes, and a client
+mod receiver; // what messages are sent to
 mod target; // what jobs call
 
 mod access; // credentials, and operators
 mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
+mod messages; // to channels
 mod policies; // overlap, misfire, pause, manual runs

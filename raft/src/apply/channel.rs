@@ -27,11 +27,14 @@ pub(super) fn create(context: &mut Context<'_, '_>, command: CreateChannel) -> R
 }
 
 pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateChannel) -> Result<Reply, storage::Error> {
-    let UpdateChannel { channel } = command;
+    let UpdateChannel { channel, expected } = command;
     let key = (channel.account, channel.id);
     let Some(old) = context.txn.get::<Channels>(&key)? else {
         return Ok(Err(Rejection::NoSuchChannel));
     };
+    if old.updated_at != expected {
+        return Ok(Err(Rejection::Stale));
+    }
     count(context, &old, -1);
     count(context, &channel, 1);
     let channel = Channel { last_delivery: old.last_delivery, created_at: old.created_at, ..channel };

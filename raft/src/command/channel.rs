@@ -2,6 +2,7 @@
 
 use domain::channel::Channel;
 use domain::id::{AccountId, ChannelId};
+use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A new channel.
@@ -16,6 +17,8 @@ pub struct CreateChannel {
 pub struct UpdateChannel {
     /// The whole new configuration; what is known of its last message stays.
     pub channel: Channel,
+    /// When the configuration that this was computed from was made; refused as stale when there is a newer one.
+    pub expected: Timestamp,
 }
 
 /// A channel goes; what is on its way to it goes nowhere.

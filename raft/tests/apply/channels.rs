@@ -12,7 +12,8 @@ use raft::command::{Command, DeleteChannel, UpdateChannel};
 use storage::schema::Channels;
 
 fn update(channel: Channel) -> Command {
-    Command::UpdateChannel(Box::new(UpdateChannel { channel }))
+    let expected = channel.updated_at;
+    Command::UpdateChannel(Box::new(UpdateChannel { channel, expected }))
 }
 
 fn delete(account: AccountId, channel: u64) -> Command {
@@ -23,7 +24,8 @@ fn pager(id: u64, events: &[EventKind]) -> Channel {
     let config = ChannelConfig::PagerDuty {
         url: "https://events.pagerduty.com/v2/enqueue".to_owned(),
         headers: Vec::new(),
-        routing_key: "0123456789abcdef".to_owned(),
+        routing_key: Some("0123456789abcdef".to_owned()),
+        secret: None,
     };
     Channel { config, ..channel(ACCOUNT, id, events) }
 }

@@ -295,7 +295,8 @@ fn a_channel_hears_by_what_it_is_set_to_when_an_execution_ends() {
     let (mut machine, job) = machine();
     let id = machine.fire(job);
     let channel = channel(ACCOUNT, 1, &[Failed]);
-    machine.done(Command::UpdateChannel(Box::new(UpdateChannel { channel })));
+    let expected = channel.updated_at;
+    machine.done(Command::UpdateChannel(Box::new(UpdateChannel { channel, expected })));
     let outcome = machine.outcome(id, 200, None);
     machine.done(outcome);
     assert_eq!(told(&machine, id), []);

@@ -83,7 +83,7 @@ pub(crate) fn channel(random: &mut Random, at: Timestamp) -> Channel {
     let config = if random.chance(2) {
         ChannelConfig::Slack { webhook_url: url }
     } else {
-        ChannelConfig::PagerDuty { url, headers: Vec::new(), routing_key: "0".repeat(32) }
+        ChannelConfig::PagerDuty { url, headers: Vec::new(), routing_key: Some("0".repeat(32)), secret: None }
     };
     Channel {
         id: ChannelId(random.below(4)),

@@ -18,7 +18,7 @@ use raft::command::{
     RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep, UpdateChannel, UpdateJob, UpdateSpace,
 };
 use std::time::Duration;
-use storage::schema::{Accounts, Deliveries, Executions, JobStates, Nodes, SpaceJobs, Spaces};
+use storage::schema::{Accounts, Channels, Deliveries, Executions, JobStates, Nodes, SpaceJobs, Spaces};
 use storage::{Read, State, StateView};
 
 /// SplitMix64 (Steele, Lea, Flood, 2014): a seed is a run.
@@ -93,7 +93,7 @@ impl Writer {
             0..=11 => self.command(state, node),
             12 | 13 => self.of_account(),
             14 | 15 => self.of_space(&state.view()),
-            16 => self.of_channel(),
+            16 => self.of_channel(&state.view()),
             17 | 18 => self.of_delivery(&state.view(), node),
             _ => self.of_once(state, node),
         }
@@ -282,12 +282,16 @@ impl Writer {
         }
     }
 
-    fn of_channel(&mut self) -> Command {
+    fn of_channel(&mut self, view: &StateView<'_>) -> Command {
         let at = self.at();
         let channel = channel(&mut self.random, at);
         match self.random.below(4) {
             0 | 1 => Command::CreateChannel(Box::new(CreateChannel { channel })),
-            2 => Command::UpdateChannel(Box::new(UpdateChannel { channel })),
+            2 => {
+                let known = view.get::<Channels>(&(ACCOUNT, channel.id)).unwrap();
+                let expected = known.map_or(at, |known| known.updated_at);
+                Command::UpdateChannel(Box::new(UpdateChannel { channel, expected }))
+            }
             _ => {
                 let channel = ChannelId(self.random.below(4));
                 Command::DeleteChannel(DeleteChannel { account: ACCOUNT, channel })
@@ -299,7 +303,7 @@ impl Writer {
     fn of_delivery(&mut self, view: &StateView<'_>, node: NodeId) -> Command {
         let known = view.prefix::<Deliveries>(&[], None, 20).unwrap();
         if known.is_empty() {
-            return self.of_channel();
+            return self.of_channel(view);
         }
         let (id, delivery) = &known[usize::try_from(self.random.below(known.len() as u64)).unwrap()];
         let at = self.at();

@@ -239,7 +239,7 @@ fn of_channels() -> Vec<(&'static str, Command)> {
         .collect();
     let last = LastDelivery { at: at(9), error: Some(TEXT.to_owned()) };
     let channel = channel(channel_configs().swap_remove(3), Some(last));
-    commands.push(("filled", Command::UpdateChannel(Box::new(UpdateChannel { channel }))));
+    commands.push(("filled", Command::UpdateChannel(Box::new(UpdateChannel { channel, expected: at(1) }))));
     commands.push(("filled", Command::DeleteChannel(DeleteChannel { account: ACCOUNT, channel: CHANNEL })));
     let results = [
         ("delivered", DeliveryResult::Delivered),

@@ -137,7 +137,9 @@ pub(crate) fn apply(txn: &mut StateTxn<'_>, index: u64, salt: u64) {
         match change {
             Change::Session(node, Some(session)) => txn.put::<Sessions>(&node, &session).unwrap(),
             Change::Session(node, None) => txn.remove::<Sessions>(&node).unwrap(),
-            Change::Usage(account, jobs) => txn.put::<AccountUsage>(&account, &Usage { jobs, ..Usage::default() }).unwrap(),
+            Change::Usage(account, jobs) => {
+                txn.put::<AccountUsage>(&account, &Usage { jobs, ..Usage::default() }).unwrap()
+            }
             Change::Deleted(job, true) => txn.put::<DeletedJobs>(&job, &()).unwrap(),
             Change::Deleted(job, false) => txn.remove::<DeletedJobs>(&job).unwrap(),
         }

@@ -12,7 +12,7 @@ use domain::limits;
 use domain::schedule::{self, Schedule, ScheduleError};
 use domain::space::Space;
 use storage::Read;
-use storage::schema::Spaces;
+use storage::schema::{Channels, Spaces};
 use url::Url;
 
 /// Without these there is no job (documented).
@@ -109,7 +109,11 @@ impl JobInput {
             headers: headers(&mut fields),
             body: fields.parsed_or_null("body", body),
             store_response_body: fields.boolean("store_response_body"),
-            alert_channels: fields.list_or_null("alert_channel_ids", CHANNELS_MAX, channel),
+            alert_channels: fields
+                .list_or_null("alert_channel_ids", CHANNELS_MAX, |text| {
+                    text.parse().map_err(|_| NO_SUCH_CHANNEL)
+                })
+                .map(|ids| ids.map(without_repeats)),
             overlap: fields.choice(
                 "overlap_policy",
                 &[OverlapPolicy::Allow, OverlapPolicy::Skip],
@@ -134,6 +138,11 @@ impl JobInput {
         account: AccountId,
         issues: &mut Issues,
     ) -> Result<Option<Space>, storage::Error> {
+        for (index, id) in self.alert_channels.iter().flatten().flatten().enumerate() {
+            if !view.contains::<Channels>(&(account, *id))? {
+                issues.meaning(format!("alert_channel_ids[{index}]"), NO_SUCH_CHANNEL);
+            }
+        }
         let Some(id) = self.space.flatten() else { return Ok(None) };
         let space = view.get::<Spaces>(&id)?.filter(|space| space.account == account);
         if space.is_none() {
@@ -173,6 +182,8 @@ impl JobInput {
 /// What is wrong with a space that does not exist or is another account's.
 pub(super) const NO_SUCH_SPACE: Fault = Fault::Borrowed("is not a space of this account");
 
+const NO_SUCH_CHANNEL: Fault = Fault::Borrowed("is not a channel of this account");
+
 fn set<T: Clone>(target: &mut T, given: &Option<T>) {
     if let Some(value) = given {
         target.clone_from(value);
@@ -187,12 +198,12 @@ fn tag(text: &str) -> Result<String, Fault> {
     label(text, limits::TAG_CHARS_MAX)
 }
 
-/// Tags are a set that remembers its order.
-fn without_repeats(tags: Vec<String>) -> Vec<String> {
-    let mut distinct = Vec::with_capacity(tags.len());
-    for tag in tags {
-        if !distinct.contains(&tag) {
-            distinct.push(tag);
+/// Tags and channels are sets that remember their order.
+fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    let mut distinct = Vec::with_capacity(items.len());
+    for item in items {
+        if !distinct.contains(&item) {
+            distinct.push(item);
         }
     }
     distinct
@@ -221,7 +232,7 @@ fn timezone(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-fn url(text: &str, targets: &dyn TargetPolicy) -> Result<String, Fault> {
+pub(in crate::resources) fn url(text: &str, targets: &dyn TargetPolicy) -> Result<String, Fault> {
     if text.is_empty() {
         return Err(EMPTY.into());
     }
@@ -257,13 +268,8 @@ fn body(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-/// No channel can be made yet, so that every id is unknown.
-fn channel(_: &str) -> Result<ChannelId, Fault> {
-    Err("is not a channel of this account".into())
-}
-
 /// The custom headers in the order given.
-fn headers(fields: &mut Fields<'_, '_>) -> Option<Vec<(String, String)>> {
+pub(in crate::resources) fn headers(fields: &mut Fields<'_, '_>) -> Option<Vec<(String, String)>> {
     let Value::Object(members) = fields.value("headers")? else {
         fields.shape("headers", "must be an object");
         return None;

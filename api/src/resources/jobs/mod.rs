@@ -7,7 +7,9 @@ mod output; // what a client sees
 mod write; // create, update, delete
 
 pub(crate) use action::{pause, resume, run};
+pub(super) use input::{headers, url};
 pub(crate) use list::list;
+pub(super) use output::Headers;
 pub(crate) use write::{create, delete, update};
 
 use super::{Data, data};
@@ -23,7 +25,7 @@ use domain::schedule::{Schedule, ScheduleError};
 use domain::time::Timestamp;
 use output::JobOutput;
 use storage::Read;
-use storage::schema::{JobStates, Jobs};
+use storage::schema::{Channels, JobStates, Jobs};
 
 /// How often a change is computed again when the job moves on in between. A job fires once a second
 /// at most, so that even one lost race is rare.
@@ -55,9 +57,19 @@ pub(crate) fn find(deps: &Deps, account: AccountId, id: JobId) -> Result<(Job, J
 
 /// As [`find`], within a look at the state; `None` when there is no such job of the account.
 fn load(view: &impl Read, account: AccountId, id: JobId) -> Result<Option<(Job, JobState)>, storage::Error> {
-    let Some(job) = view.get::<Jobs>(&id)?.filter(|job| job.account == account) else {
+    let Some(mut job) = view.get::<Jobs>(&id)?.filter(|job| job.account == account) else {
         return Ok(None);
     };
+    if let Some(channels) = job.alert_channels.take() {
+        // A channel that was deleted is no longer one of the job's, and nobody should see that it was.
+        let mut known = Vec::with_capacity(channels.len());
+        for channel in channels {
+            if view.contains::<Channels>(&(account, channel))? {
+                known.push(channel);
+            }
+        }
+        job.alert_channels = Some(known);
+    }
     Ok(view.get::<JobStates>(&id)?.map(|state| (job, state)))
 }
 

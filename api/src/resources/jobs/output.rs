@@ -41,7 +41,7 @@ pub(crate) struct JobOutput {
 }
 
 /// Headers as an object whose members keep their order.
-struct Headers(Vec<(String, String)>);
+pub(in crate::resources) struct Headers(pub(in crate::resources) Vec<(String, String)>);
 
 impl Serialize for Headers {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -152,7 +152,7 @@ fn numbers_and_words_have_their_documented_bounds() {
     check_taken("misfire_policy", &["\"run_once\"", "\"skip\""]);
     check_taken("delivery", &["\"at_least_once\"", "\"at_most_once\""]);
     check_taken("alert_channel_ids", &["null", "[]"]);
-    assert_eq!(faults("alert_channel_ids", "[\"ch_00000000001\"]"), ["alert_channel_ids[0]"]);
+    assert_eq!(faults("alert_channel_ids", "[\"ch_00000000001\",\"ch_1\"]"), ["alert_channel_ids[1]"]);
 }
 
 #[test]
