@@ -96,8 +96,8 @@ impl TestCluster {
             let ended = loop {
                 let listeners = Listeners { api: bind(api).await, rpc: bind(rpc).await };
                 match run(settings.clone(), listeners, outside.clone(), node_stop.clone()).await {
-                    // What was killed may still be letting go of the directory.
-                    Err(RunError::Storage(storage::Error::Locked { .. })) if Instant::now() < deadline => {
+                    // What was killed may still be letting go of the directory, or of the log or the state in it.
+                    Err(RunError::Storage(_)) if Instant::now() < deadline => {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     ended => break ended.map_err(|error| error.to_string()),
