@@ -148,7 +148,7 @@ fn change(state: &State, model: &Model, writes: &[Write], look: Look, commit_as:
     for write in writes {
         match *write {
             Write::Usage(account, Some(jobs)) => {
-                txn.put::<AccountUsage>(&AccountId(account), &Usage { jobs }).unwrap();
+                txn.put::<AccountUsage>(&AccountId(account), &Usage { jobs, ..Usage::default() }).unwrap();
             }
             Write::Usage(account, None) => txn.remove::<AccountUsage>(&AccountId(account)).unwrap(),
             Write::Job(job, true) => txn.put::<AccountJobs>(&job, &()).unwrap(),
@@ -233,14 +233,17 @@ fn changes_under_a_mark_that_was_flushed_before_reach_the_disk_too() {
     let storage = open(dir.path());
     for jobs in [1, 2] {
         let mut txn = storage.state.begin();
-        txn.put::<AccountUsage>(&AccountId(jobs), &Usage { jobs }).unwrap();
+        txn.put::<AccountUsage>(&AccountId(jobs), &Usage { jobs, ..Usage::default() }).unwrap();
         txn.commit(mark(7)).unwrap();
         storage.state.flush().unwrap();
     }
     drop(storage);
     let storage = open(dir.path());
     for jobs in [1, 2] {
-        assert_eq!(storage.state.view().get::<AccountUsage>(&AccountId(jobs)).unwrap(), Some(Usage { jobs }));
+        assert_eq!(
+            storage.state.view().get::<AccountUsage>(&AccountId(jobs)).unwrap(),
+            Some(Usage { jobs, ..Usage::default() })
+        );
     }
 }
 
@@ -358,6 +361,7 @@ proptest! {
                 DueItem::Execution(id) => {
                     (2, id.job, Some((std::cmp::Reverse(id.at), std::cmp::Reverse(id.sequence))))
                 }
+                DueItem::Delivery(id) => (3, id.execution.job, None),
             };
             (key.shard, key.due, item)
         });
@@ -381,7 +385,9 @@ fn a_value_is_gone_for_a_reader_only_when_it_was_removed() {
     let put = |jobs: Option<u64>, at: u64| {
         let mut txn = storage.state.begin();
         match jobs {
-            Some(jobs) => txn.put::<AccountUsage>(&AccountId(1), &Usage { jobs }).unwrap(),
+            Some(jobs) => {
+                txn.put::<AccountUsage>(&AccountId(1), &Usage { jobs, ..Usage::default() }).unwrap()
+            }
             None => txn.remove::<AccountUsage>(&AccountId(1)).unwrap(),
         }
         txn.commit(mark(at)).unwrap();

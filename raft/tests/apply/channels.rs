@@ -94,7 +94,10 @@ fn an_update_keeps_what_its_owner_does_not_set() {
         last_delivery: None,
         ..channel(ACCOUNT, 1, &[Recovered])
     };
-    machine.done(update(changed.clone()));
+    let stale = UpdateChannel { channel: changed.clone(), expected: at(1) };
+    machine.refused(Command::UpdateChannel(Box::new(stale)), Rejection::Stale);
+    let fresh = UpdateChannel { channel: changed.clone(), expected: START };
+    machine.done(Command::UpdateChannel(Box::new(fresh)));
     let last_delivery = Some(LastDelivery { at: START, error: Some("no".to_owned()) });
     let expected = Channel { created_at: START, last_delivery, ..changed };
     assert_eq!(machine.get::<Channels>(&(ACCOUNT, ChannelId(1))), Some(expected));

@@ -354,7 +354,12 @@ pub(crate) fn channel_configs() -> Vec<ChannelConfig> {
             headers: headers.clone(),
             secret: "whsec_c2VjcmV0".to_owned(),
         },
-        ChannelConfig::PagerDuty { url, headers, routing_key: Some("0123456789abcdef".to_owned()), secret: Some("whsec_x".to_owned()) },
+        ChannelConfig::PagerDuty {
+            url,
+            headers,
+            routing_key: Some("0123456789abcdef".to_owned()),
+            secret: Some("whsec_x".to_owned()),
+        },
     ]
 }
 
