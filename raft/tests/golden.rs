@@ -67,6 +67,8 @@ const MAY_BE_MISSING: &[&str] = &[
     "accounts.billing.subscription",
     "accounts.email",
     "api_keys.last_used_at",
+    "channels.config.pager_duty.routing_key",
+    "channels.config.pager_duty.secret",
     "channels.last_delivery",
     "channels.last_delivery.error",
     "deliveries.duration_ms",

@@ -320,7 +320,7 @@ const UNDER_WAY: &[u8] = &[0, 2];
 fn put_usage(storage: &Storage, index: u64) {
     let mut txn = storage.state.begin();
     for account in 0..20 {
-        txn.put::<AccountUsage>(&AccountId(index * 10 + account), &Usage { jobs: index }).unwrap();
+        txn.put::<AccountUsage>(&AccountId(index * 10 + account), &Usage { jobs: index, ..Usage::default() }).unwrap();
     }
     txn.commit(mark(index)).unwrap();
 }
@@ -371,7 +371,7 @@ fn a_damaged_redo_file_beside_a_touched_tree_is_not_taken_for_half_a_one() {
     with_tree(whole.path(), |db| {
         db.insert(UNDER_WAY, record(&mark(2))).unwrap();
         let key = [&[0x34][..], &25u64.to_be_bytes()].concat();
-        db.insert(key, storage::codec::encode_value(&Usage { jobs: 2 })).unwrap();
+        db.insert(key, storage::codec::encode_value(&Usage { jobs: 2, ..Usage::default() })).unwrap();
     });
     let redo = state_dir(whole.path()).join("redo");
     let size = usize::try_from(fs::metadata(&redo).unwrap().len()).unwrap();
