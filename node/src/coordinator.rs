@@ -260,7 +260,8 @@ mod tests {
             .assign(&nodes.iter().map(|node| node.id).collect(), NodeId(1))
             .expect("somebody lives");
         let map = ShardMap { version: 4, owners };
-        let decision = decide(&nodes, &map, &BTreeMap::new(), &BTreeSet::new(), NodeId(1), limits::NODE_TIMEOUT);
+        let decision =
+            decide(&nodes, &map, &BTreeMap::new(), &BTreeSet::new(), NodeId(1), limits::NODE_TIMEOUT);
         assert_eq!(decision, Decision::default());
     }
 }

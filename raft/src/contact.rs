@@ -73,7 +73,8 @@ impl Contact {
             .map(NodeId)
             .filter(|node| *node != self.shared.me)
             .map(|node| {
-                let heard = known.heard.get(&node).map_or(leads_since, |(heard, _)| (*heard).max(leads_since));
+                let heard =
+                    known.heard.get(&node).map_or(leads_since, |(heard, _)| (*heard).max(leads_since));
                 (node, now.saturating_sub(heard))
             })
             .collect()

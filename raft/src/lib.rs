@@ -182,8 +182,7 @@ impl Cluster {
             readers: asked,
             patience: settings.read_timeout,
         };
-        let touch =
-            services::keep_in_touch(office.clone(), settings.clone(), applied.clone(), stop.clone());
+        let touch = services::keep_in_touch(office.clone(), settings.clone(), applied.clone(), stop.clone());
         let fold = services::fold(
             raft.clone(),
             storage.log,

@@ -49,7 +49,15 @@ pub(crate) struct Office {
 
 impl Office {
     pub(crate) fn new(me: NodeId, raft: Raft, peers: Peers, contact: Contact, clock: Arc<dyn Clock>) -> Self {
-        Self { me, raft, peers, contact, may_vote: Arc::new(AtomicBool::new(true)), clock, stamped: Arc::default() }
+        Self {
+            me,
+            raft,
+            peers,
+            contact,
+            may_vote: Arc::new(AtomicBool::new(true)),
+            clock,
+            stamped: Arc::default(),
+        }
     }
 
     /// Who leads, as far as this node knows.

@@ -65,10 +65,12 @@ async fn signs_of_life(office: &Office, settings: &Settings, mut applied: watch:
         let patience = settings.ping_interval * PING_PATIENCE;
         let sent = office.contact.elapsed();
         let now_applied = *applied.borrow();
-        let Some(heard) = office.ping(leader, settings.session.0, now_applied, patience).await else { continue };
-        office.contact.learn(
-            heard.members.iter().map(|member| (NodeId(member.node), member.matched)).collect(),
-        );
+        let Some(heard) = office.ping(leader, settings.session.0, now_applied, patience).await else {
+            continue;
+        };
+        office
+            .contact
+            .learn(heard.members.iter().map(|member| (NodeId(member.node), member.matched)).collect());
         // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
         // holds was given to others. It is in touch only once it has applied that.
         let caught_up = applied.wait_for(|applied| *applied >= heard.committed);

@@ -11,6 +11,7 @@ use crate::types::AppendRequest;
 use domain::id::NodeId;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use openraft::async_runtime::WatchReceiver;
 use proto::cluster::cluster_server::{Cluster, ClusterServer};
 use proto::cluster::{
     FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
@@ -23,7 +24,6 @@ use proto::raft::{
     AppendRequest as AppendMessage, AppendResponse, SnapshotChunk, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::async_runtime::WatchReceiver;
 use std::sync::atomic::Ordering;
 use storage::State;
 use tokio::net::TcpListener;

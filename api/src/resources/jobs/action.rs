@@ -1,5 +1,6 @@
 //! Running, pausing and resuming a job.
 
+use super::output::next_run_at;
 use super::{TRIES_MAX, find, next_run};
 use crate::Deps;
 use crate::auth::Principal;
@@ -101,11 +102,11 @@ pub(crate) async fn resume(
             Err(ProposeError::Rejected(Rejection::Stale)) => {}
             Err(error) => return Err(error.into()),
             Ok(_) => {
-                let (_, state) = find(&deps, principal.account, id)?;
+                let (job, state) = find(&deps, principal.account, id)?;
                 return Ok(data(Resumed {
                     id: id.to_string(),
                     status: "active",
-                    next_run_at: state.next_run_at.map(Rfc3339),
+                    next_run_at: next_run_at(&job, &state, now).map(Rfc3339),
                     resumed_at: Rfc3339(now),
                 }));
             }

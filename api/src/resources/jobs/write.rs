@@ -48,7 +48,7 @@ pub(crate) async fn create(
             Err(error) => return Err(refused(error)),
             Ok(_) => {
                 let (job, state) = find(&deps, principal.account, job.id)?;
-                return Ok((StatusCode::CREATED, data(JobOutput::new(job, &state))));
+                return Ok((StatusCode::CREATED, data(JobOutput::new(job, &state, deps.clock.now()))));
             }
         }
     }
@@ -75,7 +75,7 @@ pub(crate) async fn update(
         let mut job = old.clone();
         input.apply_to(&mut job);
         if job == old {
-            return Ok(data(JobOutput::new(old, &state)));
+            return Ok(data(JobOutput::new(old, &state, deps.clock.now())));
         }
         let now = deps.clock.now();
         job.updated_at = now.max(old.updated_at);
@@ -88,7 +88,7 @@ pub(crate) async fn update(
             Err(error) => return Err(refused(error)),
             Ok(_) => {
                 let (job, state) = find(&deps, principal.account, id)?;
-                return Ok(data(JobOutput::new(job, &state)));
+                return Ok(data(JobOutput::new(job, &state, deps.clock.now())));
             }
         }
         (old, state) = find(&deps, principal.account, id)?;
