@@ -8,6 +8,7 @@
 
 mod auth; // credential -> principal
 mod deadline; // a connection whose peer must keep reading
+mod drain; // bodies that nobody reads
 mod error; // what a refusal looks like
 mod extract; // bodies, queries and ids that fail in our error shape
 mod fields; // typed fields of a JSON object, with all that is wrong with them
@@ -108,5 +109,6 @@ pub fn router(deps: Deps) -> Router {
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(deps.clone(), observe::observe))
+        .layer(axum::middleware::from_fn(drain::drain))
         .with_state(deps)
 }

@@ -50,11 +50,19 @@ impl PageRequest {
 fn number(query: &Query, name: &str, default: u64, range: RangeInclusive<u64>, issues: &mut Issues) -> u64 {
     let Some(text) = query.text(name, issues) else { return default };
     // An empty or signed text is no number here, though `parse` would take "+1".
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        issues.meaning(name, "must be a positive integer");
+        return default;
+    }
+    // Digits fail to parse only when there are too many.
     match text.parse::<u64>() {
-        Ok(number) if digits && range.contains(&number) => return number,
-        _ if !digits => issues.meaning(name, "must be a positive integer"),
-        _ if *range.end() == u64::MAX => issues.meaning(name, format!("must be at least {}", range.start())),
+        Ok(number) if range.contains(&number) => return number,
+        Ok(number) if *range.end() == u64::MAX && number < *range.start() => {
+            issues.meaning(name, format!("must be at least {}", range.start()));
+        }
+        Err(_) if *range.end() == u64::MAX => {
+            issues.meaning(name, format!("must be at most {}", range.end()));
+        }
         _ => issues.meaning(name, format!("must be between {} and {}", range.start(), range.end())),
     }
     default
@@ -80,9 +88,14 @@ impl<T> Page<T> {
     }
 }
 
-/// The keys of one page of `K` below `prefix`. Skips by keys alone, some at a time, and lets others
-/// run in between.
-pub(crate) async fn keys<K>(deps: &Deps, prefix: &[u8], request: PageRequest) -> Result<Vec<K::Key>, ApiError>
+/// The keys of one page of `K` below `prefix`, of those that are `wanted`. Skips by keys alone, some at a time, and
+/// lets others run in between.
+pub(crate) async fn keys<K>(
+    deps: &Deps,
+    prefix: &[u8],
+    request: PageRequest,
+    wanted: impl Fn(&K::Key) -> bool,
+) -> Result<Vec<K::Key>, ApiError>
 where
     K: Keyspace,
     K::Key: Copy + Send,
@@ -95,9 +108,13 @@ where
         let limit = usize::try_from(skip.saturating_add(missing))
             .map_or(KEYS_AT_ONCE, |limit| limit.min(KEYS_AT_ONCE));
         let keys = deps.read(|view| view.keys_prefix::<K>(prefix, after.as_ref(), limit))?;
-        let skipped = usize::try_from(skip).map_or(keys.len(), |skip| skip.min(keys.len()));
-        skip -= u64::try_from(skipped).expect("a chunk is small");
-        page.extend_from_slice(&keys[skipped..]);
+        for key in keys.iter().filter(|key| wanted(key)) {
+            if skip > 0 {
+                skip -= 1;
+            } else {
+                page.push(*key);
+            }
+        }
         if keys.len() < limit || page.len() == request.len() {
             return Ok(page);
         }
@@ -136,6 +153,8 @@ mod tests {
     fn what_is_out_of_range_is_named() {
         check("page=0&per_page=0", Err(&["page must be at least 1", "per_page must be between 1 and 100"]));
         check("per_page=101", Err(&["per_page must be between 1 and 100"]));
+        check("page=18446744073709551616", Err(&["page must be at most 18446744073709551615"]));
+        check("per_page=18446744073709551616", Err(&["per_page must be between 1 and 100"]));
         for page in ["", "x", "-1", "%2B1", "1.0"] {
             check(&format!("page={page}"), Err(&["page must be a positive integer"]));
         }

@@ -29,6 +29,9 @@ pub enum Trigger {
 }
 
 impl Trigger {
+    /// Every trigger.
+    pub const ALL: [Self; 2] = [Self::Schedule, Self::Manual];
+
     /// As the API and the metrics write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -52,6 +55,9 @@ pub enum ExecutionStatus {
 }
 
 impl ExecutionStatus {
+    /// Every way to end.
+    pub const ALL: [Self; 3] = [Self::Success, Self::Failed, Self::Skipped];
+
     /// As the API and the metrics write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

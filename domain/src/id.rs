@@ -164,6 +164,12 @@ impl ExecutionId {
         Self { at: at.min(Self::AT_MAX), sequence: salt % (Self::SKIPPED - 1) + 1, job }
     }
 
+    /// Whether it names a scheduled firing.
+    #[must_use]
+    pub fn is_scheduled(self) -> bool {
+        self.sequence == 0
+    }
+
     /// The id as one number that sorts as the id does.
     #[must_use]
     pub fn as_u128(self) -> u128 {

@@ -16,26 +16,27 @@ use crate::coordinator::{self, Coordinator};
 use crate::executor::egress::EgressPolicy;
 use crate::executor::guarded::BuildError;
 use crate::executor::http::{HttpClient, HttpSettings};
-use crate::executor::{Executor, MayStart};
+use crate::executor::{Executor, MayStart, Withheld};
 use crate::founder::Founder;
 use crate::gauges;
-use crate::notifier::{Lanes, Mailer, Notifier, OutcomeRecorder, Senders};
+use crate::notifier::{Lanes, Mailer, Notifier, OutcomeRecorder, Senders, Stand, Standing};
 use crate::recorder::Recorder;
 use crate::registration::Registration;
-use crate::scheduler::{Holding, Parts, Scheduler};
+use crate::scheduler::{Holding, Lookout, Parts, Scheduler, Start};
 use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
+use domain::execution::Execution;
 use domain::id::NodeId;
 use domain::limits;
 use domain::node::{Incarnation, SessionId};
 use domain::time::Clock;
 use raft::Cluster;
 use raft::command::{Command, ExpireNode};
-use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use storage::schema::Nodes;
-use storage::{Read, Storage};
+use storage::schema::{Deliveries, Nodes};
+use storage::{LogBounds, Read, Storage};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -71,8 +72,14 @@ pub struct Outside {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The data directory cannot be used.
-    #[error(transparent)]
+    #[error("the data directory cannot be used")]
     Storage(#[from] storage::Error),
+    /// Nothing says which cluster this node belongs to.
+    #[error(
+        "data directory {} is empty: name the first members with --cluster 1=HOST:PORT,…; later starts do not need it",
+        .0.display()
+    )]
+    NoCluster(PathBuf),
     /// Consensus cannot start.
     #[error("cannot start consensus")]
     Raft(#[from] raft::StartError),
@@ -93,6 +100,23 @@ pub enum RunError {
     Open(#[from] tokio::task::JoinError),
 }
 
+impl RunError {
+    /// Whether the node has not come to run at all. Starting it again in the same way would not help.
+    #[must_use]
+    pub fn stops_the_start(&self) -> bool {
+        match self {
+            Self::Storage(_)
+            | Self::NoCluster(_)
+            | Self::Raft(_)
+            | Self::Http(_)
+            | Self::Mail(_)
+            | Self::Socket(_)
+            | Self::Open(_) => true,
+            Self::Task(_) => false,
+        }
+    }
+}
+
 /// Runs a node until `stop`, then drains it.
 ///
 /// # Errors
@@ -108,8 +132,13 @@ pub async fn run(
     let node = settings.node_id;
     let storage = {
         let dir = settings.data_dir.clone();
-        tokio::task::spawn_blocking(move || Storage::open(&dir, storage::Settings::default())).await??
+        tokio::task::spawn_blocking(move || Storage::open_for(&dir, storage::Settings::default(), node))
+            .await??
     };
+    // Without members it would wait for ever for somebody to call it.
+    if settings.cluster.is_empty() && storage.log.bounds() == LogBounds::default() {
+        return Err(RunError::NoCluster(settings.data_dir));
+    }
     let session = mint_session(&storage, node, clock.as_ref())?;
     let raft_settings = raft::Settings { ping_interval, ..raft_settings(&settings, session) };
     let (cluster, changes, services) =
@@ -129,18 +158,18 @@ pub async fn run(
     let (recorder, recorder_handle) = Recorder::new(cluster.clone(), Arc::clone(&sleeper), holding.clone());
     supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
 
-    let egress = EgressPolicy { refused_endpoints: own_endpoints(&settings), ..settings.egress.clone() };
+    let egress = egress(&settings);
+    let lookout = Lookout::new(cluster.state().clone(), node, holding.clone());
     let client = HttpClient::new(HttpSettings::new(egress.clone()))?;
     let (executor, executor_handle) = Executor::new(
         node,
         client,
         Arc::clone(&sleeper),
-        may_start(&cluster, settings.claim_ahead),
-        incarnation.clone(),
+        may_start(&cluster, settings.claim_ahead, lookout.clone()),
         recorder_handle.clone(),
         holding.clone(),
     );
-    supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| endless(executor.run(stop)));
+    supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| fallible(executor.run(stop)));
 
     let lanes = Lanes::default();
     let (message_outcomes, outcomes) =
@@ -155,14 +184,13 @@ pub async fn run(
         node,
         senders: senders.clone(),
         sleeper: Arc::clone(&sleeper),
-        may_start: may_start(&cluster, settings.claim_ahead),
-        incarnation: incarnation.clone(),
+        stand: stand(&cluster, node, settings.claim_ahead),
         outcomes,
         lanes: lanes.clone(),
     };
     let (notifier_handle, orders) = Notifier::orders();
     supervisor
-        .spawn("notifier", Phase::Executor, OnEnd::StopNode, |stop| endless(notifier.run(orders, stop)));
+        .spawn("notifier", Phase::Executor, OnEnd::StopNode, |stop| fallible(notifier.run(orders, stop)));
 
     let scheduler = Scheduler::new(Parts {
         cluster: cluster.clone(),
@@ -176,6 +204,7 @@ pub async fn run(
         holding,
         notifier: notifier_handle,
         lanes,
+        lookout,
     });
     supervisor.spawn("scheduler", Phase::Shards, OnEnd::StopNode, |stop| fallible(scheduler.run(stop)));
     supervisor.spawn("registration", Phase::Shards, OnEnd::StopNode, |stop| fallible(registration.run(stop)));
@@ -283,11 +312,46 @@ async fn consensus(
     Ok(())
 }
 
-/// Nothing is sent by a node that has not heard from a leader for longer than claims are made ahead:
-/// what it holds may be another node's by then.
-fn may_start(cluster: &Cluster, claim_ahead: Duration) -> MayStart {
+/// Whether an order whose turn has come is sent, by the state as it is then.
+///
+/// Nothing is sent by a node that has not heard from a leader for longer than claims are made ahead: what it holds may
+/// be another node's by then.
+fn may_start(cluster: &Cluster, claim_ahead: Duration, lookout: Lookout) -> MayStart {
     let contact = cluster.contact();
-    Arc::new(move || contact.since_leader().is_some_and(|since| since <= claim_ahead))
+    Arc::new(move |order, as_of| {
+        // Before the state is looked at: contact vouches for the state as it was then.
+        let in_touch = contact.since_leader().is_some_and(|since| since <= claim_ahead);
+        let Execution { id, attempt, .. } = order.execution;
+        let sight = lookout.look(id, order.incarnation, as_of).map_err(Withheld::Failed)?;
+        match sight.filter(|sight| sight.execution.attempt == attempt) {
+            // What is lost stays lost, however old the state is.
+            None => Err(Withheld::Gone),
+            Some(_) if !in_touch => Err(Withheld::Wait),
+            Some(sight) => match sight.start {
+                Start::Go => Ok(()),
+                Start::Skip(reason) => Err(Withheld::Skip(reason)),
+            },
+        }
+    })
+}
+
+/// How a message stands whose turn has come, as [`may_start`] for orders.
+fn stand(cluster: &Cluster, node: NodeId, claim_ahead: Duration) -> Stand {
+    let (contact, state) = (cluster.contact(), cluster.state().clone());
+    Arc::new(move |id, attempt, incarnation| {
+        let in_touch = contact.since_leader().is_some_and(|since| since <= claim_ahead);
+        let delivery = state.view().get::<Deliveries>(&id)?;
+        Ok(match delivery {
+            Some(delivery) if delivery.is_held_by(node, incarnation, attempt) => {
+                if in_touch {
+                    Standing::Ours
+                } else {
+                    Standing::OutOfTouch
+                }
+            }
+            Some(_) | None => Standing::Gone,
+        })
+    })
 }
 
 /// Names this process: later starts of a node have higher sessions, also when its clock was set back.
@@ -299,17 +363,22 @@ fn mint_session(storage: &Storage, node: NodeId, clock: &dyn Clock) -> Result<Se
     Ok(SessionId(minted.max(known.saturating_add(1))))
 }
 
-/// What no job may call: what nodes say to each other is not for outsiders, and a job that calls the API of
+/// What jobs may call. What nodes say to each other is not for outsiders, and a job that calls the API of
 /// its own cluster is allowed only where private targets are.
-fn own_endpoints(settings: &ServerSettings) -> BTreeSet<SocketAddr> {
-    let mut own: BTreeSet<SocketAddr> =
-        settings.cluster.values().filter_map(|addr| addr.parse().ok()).collect();
-    own.insert(settings.rpc_addr);
-    own.extend(settings.advertise_rpc_addr.parse::<SocketAddr>());
-    if !settings.egress.allow_private {
-        own.insert(settings.api_addr);
+fn egress(settings: &ServerSettings) -> EgressPolicy {
+    let mut policy = settings.egress.clone();
+    for own in settings.cluster.values().chain([&settings.advertise_rpc_addr]) {
+        if let Ok(address) = own.parse() {
+            policy.refused_endpoints.insert(address);
+        } else if let Some((name, Ok(port))) = own.rsplit_once(':').map(|(name, port)| (name, port.parse())) {
+            policy.refused_names.insert((name.to_owned(), port));
+        }
     }
-    own
+    policy.refused_endpoints.insert(settings.rpc_addr);
+    if !policy.allow_private {
+        policy.refused_endpoints.insert(settings.api_addr);
+    }
+    policy
 }
 
 fn raft_settings(settings: &ServerSettings, session: SessionId) -> raft::Settings {
@@ -328,14 +397,31 @@ fn raft_settings(settings: &ServerSettings, session: SessionId) -> raft::Setting
 
 impl api::TargetPolicy for EgressPolicy {
     fn check(&self, url: &url::Url) -> Result<(), String> {
-        use crate::executor::egress::EgressError;
-        self.check_url(url).map_err(|error| {
-            match error {
-                EgressError::NotHttps => "must use https",
-                EgressError::NotHttp => "must use http or https",
-                EgressError::Address => "must not point to a private or local address",
-            }
-            .to_owned()
-        })
+        self.check_url(url).map_err(|error| error.rule().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Invocation};
+    use crate::executor::egress::EgressError;
+
+    #[test]
+    fn the_endpoints_of_the_cluster_are_no_targets_by_address_or_name() {
+        let line = "justrun server --node-id 1 --data-dir d --cluster-secret s --environment development \
+                    --rpc-addr 127.0.0.1:9080 --cluster 1=node1.internal:9081,2=10.0.0.2:9080";
+        let args = line.split_whitespace().map(Into::into);
+        let Ok(Invocation::Server(settings)) = config::parse(args, |_| None) else { panic!("{line}") };
+        let policy = egress(&settings);
+        for url in [
+            "http://NODE1.internal.:9081/x",
+            "http://10.0.0.2:9080",
+            "http://localhost.:9081",
+            "http://[::1]:9080",
+        ] {
+            let expected = if url.contains("localhost") { Ok(()) } else { Err(EgressError::Own) };
+            assert_eq!(policy.check_url(&url.parse().unwrap()), expected, "{url}");
+        }
     }
 }

@@ -17,7 +17,7 @@ const LAYERS: &str = "\
 Every flag can also be set as JUSTRUN_<FLAG> in the environment (dashes become underscores: \
 JUSTRUN_DATA_DIR) or as a key of the TOML file named by --config (data-dir = \"/var/lib/justrun\"). \
 A flag beats the environment, the environment beats the file. Logs go to standard error; RUST_LOG \
-chooses which.";
+chooses which [default: info,openraft=error,raft_engine=warn].";
 
 /// A cron service that does not go down: one binary, embedded storage, any number of nodes.
 #[derive(Debug, Parser)]

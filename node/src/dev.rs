@@ -3,20 +3,21 @@
 //! Each node is a child process, as it would be in earnest, and is started again when it dies. A small
 //! target lives in this process, so that there is something to call without the internet.
 
+mod child; // one node
 mod target; // what the first job calls
 
 use crate::config::DevSettings;
+use child::Node;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use std::error::Error;
+use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::Duration;
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 type Failure = Box<dyn Error>;
@@ -24,10 +25,6 @@ type Failure = Box<dyn Error>;
 /// How long the cluster may take to be ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_INTERVAL: Duration = Duration::from_millis(50);
-/// Pause before a node that died is started again: long enough to see that the others go on.
-const RESTART_AFTER: Duration = Duration::from_secs(3);
-/// How long a node may drain before it is killed; it needs 35 s at most.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(40);
 /// The target's port, counted from the first API port.
 const TARGET_PORT_OFFSET: u16 = 100;
 
@@ -44,156 +41,77 @@ struct Identity {
 
 /// Runs the cluster until `stop`.
 pub async fn run(settings: DevSettings, stop: CancellationToken) -> Result<(), Failure> {
+    let _lock = take(&settings.data_dir)?;
     check_ports(&settings)?;
-    std::fs::create_dir_all(&settings.data_dir)
-        .map_err(|error| format!("--data-dir {} cannot be used: {error}", settings.data_dir.display()))?;
     let identity = identity(&settings)?;
     let target_url =
         target::start(settings.api_port.saturating_add(TARGET_PORT_OFFSET), stop.clone()).await?;
 
     let mut nodes = JoinSet::new();
-    let (pids, mut started) = tokio::sync::mpsc::channel(usize::from(settings.nodes));
+    let (pids, started) = tokio::sync::mpsc::channel(usize::from(settings.nodes));
     for number in 1..=settings.nodes {
         let node = Node::new(number, &settings, &identity)?;
         nodes.spawn(node.keep_running(pids.clone(), stop.clone()));
     }
     drop(pids);
 
-    let mut printed = Vec::new();
-    while printed.len() < usize::from(settings.nodes) {
-        match started.recv().await {
-            Some(pid) => printed.push(pid),
-            None => return Err("a node could not be started".into()),
-        }
-    }
-    printed.sort_unstable();
-    match wait_until_ready(&settings, &stop).await {
-        Ok(true) => say(&welcome(&settings, &identity, &printed, &target_url)),
-        Ok(false) => {}
-        Err(error) => {
-            stop.cancel();
-            while nodes.join_next().await.is_some() {}
-            return Err(error);
-        }
-    }
-
-    // Said from here, so that lines of several nodes do not mix.
-    let mut open = true;
-    while open {
-        tokio::select! {
-            pid = started.recv(), if !started.is_closed() || !started.is_empty() => match pid {
-                Some((number, pid)) => say(&format!("node {number} is back, pid {pid}\n")),
-                None => open = false,
-            },
-            () = stop.cancelled() => open = false,
-        }
-    }
-    stop.cancelled().await;
+    let ended = tokio::select! {
+        // A node ends before it is told to only when it cannot go on.
+        Some(ended) = nodes.join_next() => ended?.map_err(Into::into),
+        attended = attend(&settings, &identity, &target_url, started, &stop) => attended,
+    };
+    stop.cancel();
     say("\nstopping\n");
     while nodes.join_next().await.is_some() {}
-    Ok(())
+    ended
 }
 
-/// One child process.
-struct Node {
-    number: u16,
-    program: PathBuf,
-    args: Vec<String>,
-    env: Vec<(&'static str, String)>,
-    log: PathBuf,
-}
-
-impl Node {
-    fn new(number: u16, settings: &DevSettings, identity: &Identity) -> Result<Self, Failure> {
-        let data_dir = settings.data_dir.join(format!("node-{number}"));
-        let offset = number - 1;
-        let cluster = (1..=settings.nodes)
-            .map(|other| format!("{other}=127.0.0.1:{}", settings.rpc_port + other - 1))
-            .collect::<Vec<_>>()
-            .join(",");
-        let args = [
-            "server".to_owned(),
-            format!("--node-id={number}"),
-            format!("--data-dir={}", data_dir.display()),
-            format!("--api-addr=127.0.0.1:{}", settings.api_port + offset),
-            format!("--rpc-addr=127.0.0.1:{}", settings.rpc_port + offset),
-            format!("--cluster={cluster}"),
-            "--environment=development".to_owned(),
-            "--exit-with-stdin".to_owned(),
-            format!("--log-format={}", settings.log_format.as_str()),
-        ];
-        Ok(Self {
-            number,
-            program: std::env::current_exe()?,
-            args: args.to_vec(),
-            // Not among the arguments, which everybody on this machine can read.
-            env: vec![
-                ("JUSTRUN_CLUSTER_SECRET", identity.cluster_secret.clone()),
-                ("JUSTRUN_BOOTSTRAP_API_KEY", identity.api_key.clone()),
-            ],
-            log: settings.data_dir.join(format!("node-{number}.log")),
-        })
-    }
-
-    /// Starts the process, and again whenever it ends, until `stop`.
-    async fn keep_running(self, pids: tokio::sync::mpsc::Sender<(u16, u32)>, stop: CancellationToken) {
-        loop {
-            let mut child = match self.start() {
-                Ok(child) => child,
-                Err(error) => {
-                    say(&format!("node {} cannot be started: {error}\n", self.number));
-                    return;
-                }
-            };
-            // Waiting for a child closes its standard input unless it is taken out first.
-            let stdin = child.stdin.take();
-            if let Some(pid) = child.id() {
-                let _ = pids.send((self.number, pid)).await;
-            }
-            tokio::select! {
-                ended = child.wait() => {
-                    let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    say(&format!(
-                        "node {} has ended ({how}); the others go on, and it starts again in {} s\n",
-                        self.number,
-                        RESTART_AFTER.as_secs()
-                    ));
-                }
-                () = stop.cancelled() => {
-                    drop(stdin);
-                    wait_for_drain(&mut child).await;
-                    return;
-                }
-            }
-            tokio::select! {
-                () = sleep(RESTART_AFTER) => {}
-                () = stop.cancelled() => return,
-            }
+/// Says what there is to know of the nodes, until `stop`.
+async fn attend(
+    settings: &DevSettings,
+    identity: &Identity,
+    target_url: &str,
+    mut started: tokio::sync::mpsc::Receiver<(u16, u32)>,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    let mut pids = Vec::new();
+    while pids.len() < usize::from(settings.nodes) {
+        match started.recv().await {
+            Some(pid) => pids.push(pid),
+            // All have ended, which is said elsewhere.
+            None => std::future::pending().await,
         }
     }
-
-    fn start(&self) -> std::io::Result<Child> {
-        let log = std::fs::File::options().create(true).append(true).open(&self.log)?;
-        Command::new(&self.program)
-            .args(&self.args)
-            // Its keys are this command's, not the server's.
-            .env_remove("JUSTRUN_CONFIG")
-            .envs(self.env.iter().map(|(key, value)| (*key, value.as_str())))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(log)
-            // Ctrl-C in a terminal goes to the whole group; this process passes it on in its own time.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
+    pids.sort_unstable();
+    if wait_until_ready(settings, stop).await? {
+        say(&welcome(settings, identity, &pids, target_url));
+    }
+    // Said from here, so that lines of several nodes do not mix.
+    loop {
+        tokio::select! {
+            Some((number, pid)) = started.recv() => say(&format!("node {number} is back, pid {pid}\n")),
+            () = stop.cancelled() => return Ok(()),
+        }
     }
 }
 
-/// Waits for a node that drains because its standard input was closed.
-async fn wait_for_drain(child: &mut Child) {
-    if timeout(DRAIN_TIMEOUT, child.wait()).await.is_err() {
-        // It is stuck. Its data does not mind.
-        let _ = child.kill().await;
+/// Takes the data directory for this process, making it if need be, for as long as the file lives.
+fn take(data_dir: &Path) -> Result<File, Failure> {
+    let shown = data_dir.display();
+    let unusable = |error: std::io::Error| format!("--data-dir {shown} cannot be used: {error}");
+    std::fs::create_dir_all(data_dir).map_err(unusable)?;
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(data_dir.join("dev.lock"))
+        .map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(format!("--data-dir {shown} is in use by another justrun dev").into())
+        }
+        Err(TryLockError::Error(error)) => Err(unusable(error).into()),
     }
 }
 

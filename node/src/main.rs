@@ -14,8 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The start was stopped by the settings or by a port in use.
-const EXIT_SETTINGS: u8 = 2;
+/// Nothing was started: the settings, a port or the data directory cannot be used, and starting again will not help.
+const EXIT_NOT_STARTED: u8 = 2;
 
 fn main() -> ExitCode {
     let invocation = match config::parse(std::env::args_os(), |key| std::env::var(key).ok()) {
@@ -88,11 +88,12 @@ fn start_server(settings: ServerSettings) -> ExitCode {
         if exit_with_stdin {
             stop_on_closed_stdin(stop.clone());
         }
-        Ok::<_, Box<dyn Error>>(run(settings, Listeners { api, rpc }, outside, stop).await?)
+        run(settings, Listeners { api, rpc }, outside, stop).await
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&*error),
+        Err(error) if error.stops_the_start() => refuse(&error),
+        Err(error) => fail(&error),
     }
 }
 
@@ -133,7 +134,7 @@ fn stop_on_closed_stdin(stop: CancellationToken) {
 
 fn refuse(error: &dyn Error) -> ExitCode {
     say(error);
-    ExitCode::from(EXIT_SETTINGS)
+    ExitCode::from(EXIT_NOT_STARTED)
 }
 
 fn fail(error: &dyn Error) -> ExitCode {

@@ -5,7 +5,10 @@
 
 use crate::clock::Sleeper;
 use crate::scheduler::Holding;
-use domain::execution::{AttemptResult, Outcome};
+use domain::execution::{AttemptResult, Execution, ExecutionStatus, Outcome, Trigger};
+use domain::id::NodeId;
+use domain::node::Incarnation;
+use domain::time::Timestamp;
 use raft::command::Command;
 use raft::{Cluster, ProposeError};
 use std::sync::Arc;
@@ -30,24 +33,64 @@ pub(crate) struct RecorderHandle {
 }
 
 impl RecorderHandle {
-    /// Hands over what came of an attempt. Waits while too much waits already.
-    pub(crate) async fn record(&self, outcome: Outcome) {
-        if is_final(&outcome) {
+    /// Hands over what came of an attempt of `execution`. Waits while too much waits already.
+    pub(crate) async fn record(&self, execution: &Execution, outcome: Outcome) {
+        if let Some(status) = ends_as(execution, &outcome) {
             self.holding.settle(outcome.execution);
+            count_ended(status, execution.trigger, 1);
         }
         // The recorder outlives the executor; it is gone only when the process ends.
         if self.outcomes.send(outcome).await.is_err() {
             tracing::error!("an outcome came after the recorder had ended");
         }
     }
+
+    /// Hands over that an execution, held by this process, is not sent.
+    pub(crate) async fn skip(
+        &self,
+        execution: &Execution,
+        node: NodeId,
+        incarnation: Incarnation,
+        at: Timestamp,
+        reason: &'static str,
+    ) {
+        tracing::info!(execution = %execution.id, attempt = execution.attempt, reason, "execution skipped");
+        let outcome = Outcome {
+            execution: execution.id,
+            attempt: execution.attempt,
+            node,
+            incarnation,
+            result: AttemptResult::Skipped { at, reason: reason.to_owned() },
+        };
+        self.record(execution, outcome).await;
+    }
+
+    /// A handle whose outcomes go nowhere but to the receiver.
+    #[cfg(test)]
+    pub(crate) fn for_test(holding: Holding) -> (Self, mpsc::Receiver<Outcome>) {
+        let (outcomes, receiver) = mpsc::channel(WAITING_MAX);
+        (Self { outcomes, holding }, receiver)
+    }
 }
 
-/// Whether nothing follows this outcome.
-fn is_final(outcome: &Outcome) -> bool {
+/// How the execution ends with this outcome; `None` when something follows it.
+fn ends_as(execution: &Execution, outcome: &Outcome) -> Option<ExecutionStatus> {
     match &outcome.result {
-        AttemptResult::Sent { retry_at, .. } => retry_at.is_none(),
-        AttemptResult::Skipped { .. } => true,
+        AttemptResult::Sent { attempt, retry_at, .. } => match (&attempt.failure, retry_at) {
+            (None, _) => Some(ExecutionStatus::Success),
+            (Some(_), None) => Some(ExecutionStatus::Failed),
+            (Some(_), Some(_)) => None,
+        },
+        // As in the state: with something sent before, it is that which failed.
+        AttemptResult::Skipped { .. } if execution.attempts.is_empty() => Some(ExecutionStatus::Skipped),
+        AttemptResult::Skipped { .. } => Some(ExecutionStatus::Failed),
     }
+}
+
+/// Counts executions that ended on this node.
+pub(crate) fn count_ended(status: ExecutionStatus, trigger: Trigger, count: u64) {
+    metrics::counter!("justrun_executions_total", "status" => status.as_str(), "trigger" => trigger.as_str())
+        .increment(count);
 }
 
 /// Proposes outcomes.

@@ -1,12 +1,16 @@
 //! What a node says about itself: log lines and metrics.
 
 use crate::config::LogFormat;
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use crate::scheduler::CLAIM_RESULTS;
+use domain::execution::{ExecutionStatus, Trigger};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use std::io;
+use std::io::{self, IsTerminal};
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Buckets of the lateness of firings, in seconds: fine around the target of 20 ms at p99, and
@@ -28,8 +32,9 @@ const BUCKETS: [(&str, &[f64]); 3] = [
     ("justrun_http_request_seconds", REQUEST_SECONDS),
 ];
 
-/// Consensus reports every step at `info`.
-const FILTER_DEFAULT: &str = "info,openraft=warn";
+/// Consensus reports every step at `info`, and at `warn` what is ordinary whenever a node comes or goes; the engine of
+/// the log reports its housekeeping at `info`. Named in the help.
+const FILTER_DEFAULT: &str = "info,openraft=error,raft_engine=warn";
 
 /// Telemetry cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -49,18 +54,32 @@ pub enum TelemetryError {
 }
 
 /// Sends log lines to standard error, those that `filter` (as in `RUST_LOG`) lets through;
-/// without one, `info` and above, and of the consensus library `warn` and above.
+/// without one, `info` and above, and less of the libraries for consensus and the log. In colour if a terminal shows them.
 ///
 /// # Errors
 /// When the filter is not valid, or logging is set up already.
 pub fn init_logging(format: LogFormat, filter: Option<&str>) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter.filter(|filter| !filter.is_empty()).unwrap_or(FILTER_DEFAULT))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match format {
-        LogFormat::Text => builder.finish().try_init()?,
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
-    }
+    let in_colour =
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    logger(format, filter, in_colour, io::stderr)?.try_init()?;
     Ok(())
+}
+
+fn logger<W>(
+    format: LogFormat,
+    filter: Option<&str>,
+    in_colour: bool,
+    writer: W,
+) -> Result<Box<dyn Subscriber + Send + Sync>, TelemetryError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(filter.filter(|filter| !filter.is_empty()).unwrap_or(FILTER_DEFAULT))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(in_colour).with_writer(writer);
+    Ok(match format {
+        LogFormat::Text => Box::new(builder.finish()),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).finish()),
+    })
 }
 
 /// The metrics of this process. Cheap to clone.
@@ -78,6 +97,7 @@ impl Metrics {
         let (recorder, metrics) = Self::recorder()?;
         metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::MetricsTwice)?;
         describe();
+        register();
         Ok(metrics)
     }
 
@@ -137,11 +157,52 @@ fn describe() {
         Unit::Seconds,
         "Time taken to answer a request to the REST API"
     );
+    describe_counter!("justrun_alert_deliveries_total", "Alerts handed to a channel, by its type and result");
+}
+
+/// Makes each metric appear before it is first used: a rate from nothing to one is no rate, and an alert on what is
+/// absent never fires.
+fn register() {
+    for status in ExecutionStatus::ALL {
+        for trigger in Trigger::ALL {
+            counter!("justrun_executions_total", "status" => status.as_str(), "trigger" => trigger.as_str())
+                .absolute(0);
+        }
+    }
+    for result in CLAIM_RESULTS {
+        counter!("justrun_claims_total", "result" => result).absolute(0);
+    }
+    for channel_type in ["slack", "discord", "email", "webhook"] {
+        for result in ["sent", "failed"] {
+            counter!("justrun_alert_deliveries_total", "channel_type" => channel_type, "result" => result)
+                .absolute(0);
+        }
+    }
+    // Other routes and codes follow with the first request.
+    counter!("justrun_http_requests_total", "route" => "/metrics", "code" => "200").absolute(0);
+    let _ = histogram!("justrun_http_request_seconds", "route" => "/metrics");
+    for name in ["justrun_firing_lateness_seconds", "justrun_raft_commit_seconds"] {
+        let _ = histogram!(name);
+    }
+    for name in [
+        "justrun_executions_in_flight",
+        "justrun_raft_term",
+        "justrun_raft_is_leader",
+        "justrun_raft_applied_index",
+        "justrun_shards_owned",
+    ] {
+        gauge!(name).set(0.0);
+    }
+    for status in ["active", "paused"] {
+        gauge!("justrun_jobs", "status" => status).set(0.0);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
 
     #[test]
     fn what_is_recorded_is_rendered_with_help_and_our_buckets() {
@@ -173,8 +234,74 @@ mod tests {
     }
 
     #[test]
+    fn every_metric_is_there_before_anything_has_happened() {
+        let (recorder, metrics) = Metrics::recorder().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            register();
+        });
+        let text = metrics.render();
+        for line in [
+            "justrun_firing_lateness_seconds_count 0",
+            "justrun_executions_total{status=\"success\",trigger=\"schedule\"} 0",
+            "justrun_executions_total{status=\"skipped\",trigger=\"schedule\"} 0",
+            "justrun_executions_total{status=\"failed\",trigger=\"manual\"} 0",
+            "justrun_executions_in_flight 0",
+            "justrun_claims_total{result=\"claimed\"} 0",
+            "justrun_claims_total{result=\"failed\"} 0",
+            "justrun_raft_term 0",
+            "justrun_raft_is_leader 0",
+            "justrun_raft_applied_index 0",
+            "justrun_raft_commit_seconds_count 0",
+            "justrun_shards_owned 0",
+            "justrun_jobs{status=\"active\"} 0",
+            "justrun_jobs{status=\"paused\"} 0",
+            "justrun_http_requests_total{route=\"/metrics\",code=\"200\"} 0",
+            "justrun_http_request_seconds_count{route=\"/metrics\"} 0",
+            "justrun_alert_deliveries_total{channel_type=\"email\",result=\"failed\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+        }
+    }
+
+    #[test]
     fn a_filter_that_makes_no_sense_is_refused() {
         let refused = init_logging(LogFormat::Text, Some("info,raft=loud"));
         assert!(matches!(refused, Err(TelemetryError::Filter(_))), "{refused:?}");
+    }
+
+    /// A file that several can write to.
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn routine_of_consensus_and_colours_stay_out_of_the_log() {
+        for (format, in_colour) in
+            [(LogFormat::Text, false), (LogFormat::Text, true), (LogFormat::Json, false)]
+        {
+            let page = Page::default();
+            let writer = page.clone();
+            let logger = logger(format, None, in_colour, move || writer.clone()).unwrap();
+            tracing::subscriber::with_default(logger, || {
+                tracing::warn!(target: "openraft::replication", "routine");
+                tracing::info!(target: "raft_engine::engine", "routine");
+                tracing::error!(target: "openraft::core", "trouble");
+                tracing::info!(target: "node", "ours");
+            });
+            let text = String::from_utf8(page.0.lock().clone()).unwrap();
+            assert!(text.contains("trouble") && text.contains("ours") && !text.contains("routine"), "{text}");
+            assert_eq!(text.contains('\u{1b}'), in_colour, "{text}");
+        }
     }
 }

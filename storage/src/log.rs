@@ -9,6 +9,8 @@
 //! its own, written with everything that moves the end; what the engine holds behind it does not count. The record
 //! is only ever replaced, never deleted, so that nothing depends on how the engine forgets what was deleted.
 
+mod stored; // what the engine holds
+
 use crate::error::Error;
 use crate::log_check;
 use bytes::Bytes;
@@ -23,18 +25,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use stored::{
+    KEY_BEGIN, KEY_COMMITTED, KEY_COVERED, KEY_END, KEY_PURGED, KEY_VOTE, REGION, Stored, from_stored,
+    number, recover, to_stored,
+};
 
-/// The engine can hold many logs; ours is this one.
-const REGION: u64 = 1;
-const KEY_VOTE: &[u8] = b"vote";
-const KEY_COMMITTED: &[u8] = b"committed";
-const KEY_PURGED: &[u8] = b"purged";
-/// The first entry as of when the log was last empty.
-const KEY_BEGIN: &[u8] = b"begin";
-/// One behind the last entry that counts; 0 when there is none.
-const KEY_END: &[u8] = b"end";
-/// The number of the synced flush of the state that was the newest when the log was purged.
-const KEY_COVERED: &[u8] = b"covered";
 /// Bytes of entries kept in memory behind what waits for the disk.
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes written at once.
@@ -135,69 +130,6 @@ impl Drop for Writer {
             tracing::error!("the log's thread panicked");
         }
     }
-}
-
-struct Stored;
-
-impl MessageExt for Stored {
-    type Entry = BytesValue;
-
-    fn index(entry: &BytesValue) -> u64 {
-        entry.value.first_chunk().copied().map_or(0, u64::from_be_bytes)
-    }
-}
-
-fn to_stored(entry: &LogEntry) -> BytesValue {
-    let mut value = Vec::with_capacity(8 + entry.bytes.len());
-    value.extend_from_slice(&entry.index.to_be_bytes());
-    value.extend_from_slice(&entry.bytes);
-    BytesValue { value, ..BytesValue::default() }
-}
-
-fn from_stored(stored: BytesValue) -> LogEntry {
-    let index = Stored::index(&stored);
-    LogEntry { index, bytes: Bytes::from(stored.value).slice(8..) }
-}
-
-/// A record that is one number.
-fn number(engine: &Engine, key: &[u8]) -> Result<Option<u64>, &'static str> {
-    engine
-        .get(REGION, key)
-        .map(|record| {
-            record.try_into().map(u64::from_be_bytes).map_err(|_| "a record beside the log is damaged")
-        })
-        .transpose()
-}
-
-/// What the engine says about the log.
-fn recover(engine: &Engine) -> Result<LogBounds, &'static str> {
-    let purged = match engine.get(REGION, KEY_PURGED) {
-        Some(record) => {
-            let (index, mark) = record.split_first_chunk().ok_or("the purge mark is too short")?;
-            Some((u64::from_be_bytes(*index), Bytes::copy_from_slice(mark)))
-        }
-        None => None,
-    };
-    let stored = engine.first_index(REGION).zip(engine.last_index(REGION));
-    let end = match (number(engine, KEY_END)?, stored) {
-        (Some(end), _) => end,
-        (None, None) => 0,
-        (None, Some(_)) => return Err("there are entries, but no record of where they end"),
-    };
-    let begin = purged.as_ref().map_or(0, |(purged, _)| purged + 1);
-    if end > begin {
-        // The record is written together with the entries, so they can only be missing if something was damaged.
-        let (first, last) = stored.ok_or("its entries are missing")?;
-        if last + 1 < end {
-            return Err("its last entries are missing");
-        }
-        let begun = number(engine, KEY_BEGIN)?.ok_or("there is no record of where it begins")?;
-        if first > begin.max(begun) {
-            return Err("its first entries are missing");
-        }
-    }
-    let last = end.checked_sub(1).filter(|last| *last >= begin);
-    Ok(LogBounds { purged, last })
 }
 
 impl Log {

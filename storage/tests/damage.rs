@@ -320,7 +320,8 @@ const UNDER_WAY: &[u8] = &[0, 2];
 fn put_usage(storage: &Storage, index: u64) {
     let mut txn = storage.state.begin();
     for account in 0..20 {
-        txn.put::<AccountUsage>(&AccountId(index * 10 + account), &Usage { jobs: index, ..Usage::default() }).unwrap();
+        txn.put::<AccountUsage>(&AccountId(index * 10 + account), &Usage { jobs: index, ..Usage::default() })
+            .unwrap();
     }
     txn.commit(mark(index)).unwrap();
 }

@@ -15,8 +15,10 @@ use domain::execution::{
     Trigger,
 };
 use domain::id::{ExecutionId, JobId};
+use domain::job::JobState;
 use domain::time::Timestamp;
 use serde::Serialize;
+use std::collections::HashSet;
 use storage::Read;
 use storage::schema::{Executions, Jobs, ResponseBodies};
 
@@ -36,19 +38,27 @@ pub(crate) async fn list(
     let (_, state) = jobs::find(&deps, principal.account, job)?;
     issues.refuse()?;
 
-    let total = state.executions_total;
+    let now = deps.clock.now();
+    let waiting: HashSet<ExecutionId> = not_yet_due(&state, now).collect();
+    let hidden = u64::try_from(waiting.len()).expect("a job has few open executions");
+    let total = state.executions_total.saturating_sub(hidden);
     let keys = if request.offset() < total {
-        page::keys::<Executions>(&deps, &job.0.to_be_bytes(), request).await?
+        page::keys::<Executions>(&deps, &job.0.to_be_bytes(), request, |id| !waiting.contains(id)).await?
     } else {
         Vec::new()
     };
-    let now = deps.clock.now();
     let mut executions = Vec::with_capacity(keys.len());
     for id in keys {
         executions
             .extend(read(&deps, id)?.map(|(execution, body)| ExecutionOutput::new(&execution, body, now)));
     }
     Ok(axum::Json(Page::new(request, total, executions)))
+}
+
+/// Firings that are claimed ahead of their instant. They are no part of the history yet: the job can still be changed or
+/// paused.
+pub(super) fn not_yet_due(state: &JobState, now: Timestamp) -> impl Iterator<Item = ExecutionId> {
+    state.open.iter().copied().filter(move |id| id.is_scheduled() && id.at > now)
 }
 
 /// `GET /v1/executions/{id}`
@@ -135,8 +145,6 @@ impl ExecutionOutput {
     fn new(execution: &Execution, body: Option<ResponseBody>, now: Timestamp) -> Self {
         let last = execution.attempts.last();
         let failure = last.and_then(|attempt| attempt.failure.as_ref());
-        let skipped = execution.status() == Some(ExecutionStatus::Skipped);
-        let reason = execution.skip_reason.as_ref().filter(|_| skipped);
         let truncated = body.as_ref().is_some_and(|body| body.truncated);
         Self {
             id: execution.id.to_string(),
@@ -146,12 +154,12 @@ impl ExecutionOutput {
             duration_ms: last.map(|attempt| attempt.duration_ms),
             triggered_by: Trigger::as_str(execution.trigger),
             response_body: body.map(|body| body.text),
-            error: reason.or_else(|| failure.map(|failure| &failure.message)).cloned(),
+            error: error(execution, failure),
             executed_at: Rfc3339(last.map_or(execution.scheduled_at, |attempt| attempt.started_at)),
             scheduled_at: Rfc3339(execution.scheduled_at),
             started_at: last.map(|attempt| Rfc3339(attempt.started_at)),
             finished_at: finished_at(execution).map(Rfc3339),
-            attempt: execution.attempt,
+            attempt: attempt(execution),
             error_kind: kind(failure),
             node_id: holder(execution).or_else(|| last.map(|attempt| attempt.node.0)),
             response_truncated: truncated,
@@ -171,6 +179,24 @@ fn status(execution: &Execution, now: Timestamp) -> &'static str {
         ExecutionState::Claimed { .. } if execution.due > now => "pending",
         ExecutionState::Claimed { .. } => "running",
         ExecutionState::Finished { status, .. } => status.as_str(),
+    }
+}
+
+/// The attempt that is under way or waits, or the last that was made. One that was called off was none.
+fn attempt(execution: &Execution) -> u32 {
+    match execution.state {
+        ExecutionState::Pending | ExecutionState::Claimed { .. } => execution.attempt,
+        ExecutionState::Finished { .. } => execution.attempts.last().map_or(0, |attempt| attempt.number),
+    }
+}
+
+/// What went wrong with the last attempt, and why there is no other where one was due.
+fn error(execution: &Execution, failure: Option<&Failure>) -> Option<String> {
+    let failure = failure.map(|failure| failure.message.clone());
+    match (execution.status()?, execution.skip_reason.clone(), failure) {
+        (ExecutionStatus::Success, _, _) => None,
+        (_, Some(reason), Some(failure)) => Some(format!("{failure}; not tried again: {reason}")),
+        (_, reason, failure) => reason.or(failure),
     }
 }
 

@@ -82,6 +82,10 @@ async fn each_wrong_type_is_400_and_each_senseless_value_422() {
     let answer = service.call("POST", "/v1/jobs", job_with("url", json!("http://a.example"))).await;
     assert_eq!(answer.faults(422), ["url"]);
     assert!(answer.text.contains("url must use https"), "{}", answer.text);
+    for url in ["https://{{job_id}}/", "https://a.example/{{job_id}}", "https://a.example:0/"] {
+        let answer = service.call("POST", "/v1/jobs", job_with("url", json!(url))).await;
+        assert_eq!(answer.faults(422), ["url"], "{url}");
+    }
 }
 
 #[tokio::test]

@@ -116,6 +116,82 @@ async fn a_firing_waits_runs_and_succeeds() {
 }
 
 #[tokio::test]
+async fn a_firing_that_is_claimed_ahead_is_still_to_come() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    let path = format!("/v1/jobs/{job}");
+    let next_run_at = async || {
+        let listed = service.get("/v1/jobs").await.json()["data"][0]["next_run_at"].clone();
+        assert_eq!(service.get(&path).await.data(200)["next_run_at"], listed);
+        listed
+    };
+    service.clock.advance(Duration::from_secs(100));
+    let run = service.post(&format!("{path}/run")).await.data(200);
+    service.clock.advance(Duration::from_secs(78));
+    let id = claim_firing(&service, job, 180).await;
+
+    let history = async |query: &'static str| {
+        let (items, meta) = list(&service, job, query).await;
+        let ids: Vec<_> = items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect();
+        (ids, meta["total"].as_u64().unwrap())
+    };
+    let manual = run["execution_id"].as_str().unwrap().to_owned();
+    assert_eq!(history("").await, (vec![manual.clone()], 1));
+    assert_eq!(history("per_page=1").await, (vec![manual.clone()], 1), "what is hidden takes no place");
+    assert_eq!(history("per_page=1&page=2").await, (vec![], 1));
+    assert_eq!(next_run_at().await, "2026-04-10T14:25:00Z");
+    assert_eq!(service.get(&format!("/v1/executions/{id}")).await.data(200)["status"], "pending");
+
+    // A pause takes it back, and a resume before its instant lets it come.
+    service.post(&format!("{path}/pause")).await.data(200);
+    assert_eq!(next_run_at().await, Value::Null);
+    let resumed = service.post(&format!("{path}/resume")).await.data(200);
+    assert_eq!(resumed["next_run_at"], "2026-04-10T14:25:00Z");
+
+    service.clock.advance(Duration::from_secs(2));
+    assert_eq!(history("").await, (vec![id.to_string(), manual], 2));
+    assert_eq!(next_run_at().await, "2026-04-10T14:30:00Z");
+}
+
+#[tokio::test]
+async fn a_retry_that_a_pause_called_off_was_no_attempt() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    service.clock.advance(Duration::from_secs(180));
+    let id = claim_firing(&service, job, 180).await;
+    let refused = Some((ErrorKind::HttpStatus, "HTTP 500"));
+    let result = AttemptResult::Sent {
+        attempt: attempt(1, 180, refused, Some(500)),
+        body: None,
+        retry_at: Some(at(190)),
+    };
+    record(&service, id, 1, result).await;
+    service.post(&format!("/v1/jobs/{job}/pause")).await.data(200);
+    let failed = service.get(&format!("/v1/executions/{id}")).await.data(200);
+    for (field, value) in [
+        ("status", json!("failed")),
+        ("attempt", json!(1)),
+        ("error", json!("HTTP 500; not tried again: The job was paused")),
+        ("error_kind", json!("http_status")),
+    ] {
+        assert_eq!(failed[field], value, "{field}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_skipped_was_never_attempted() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    service.clock.advance(Duration::from_secs(180));
+    let id = claim_firing(&service, job, 180).await;
+    let reason = "The previous execution was still running".to_owned();
+    record(&service, id, 1, AttemptResult::Skipped { at: at(180), reason: reason.clone() }).await;
+    let skipped = service.get(&format!("/v1/executions/{id}")).await.data(200);
+    assert_eq!((&skipped["status"], &skipped["attempt"]), (&json!("skipped"), &json!(0)));
+    assert_eq!(skipped["error"], json!(reason));
+}
+
+#[tokio::test]
 async fn a_failure_shows_every_attempt() {
     let service = Service::start().await;
     let job = service.make_job().await;

@@ -1,4 +1,5 @@
 use crate::service::{KEY, Service};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -77,4 +78,66 @@ async fn nonsense_on_the_wire_does_not_end_the_server() {
         stop.cancel();
     };
     timeout(PATIENCE, async { tokio::join!(serving, talking) }).await.expect("the server ends");
+}
+
+/// Runs `talk` against a server, and ends it.
+async fn serving<F: Future<Output = ()>>(service: &Service, talk: impl FnOnce(SocketAddr) -> F) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let serving = api::serve(listener, service.router.clone(), stop.clone());
+    let talking = async {
+        talk(address).await;
+        stop.cancel();
+    };
+    timeout(PATIENCE, async { tokio::join!(serving, talking) }).await.expect("the server ends");
+}
+
+fn post_head(key: &str, path: &str, more: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\n{more}\r\n"
+    )
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_much_gets_its_answer_all_the_same() {
+    const BYTES: usize = 10 * 1024 * 1024;
+    let service = Service::start().await;
+    let long = format!("content-length: {BYTES}\r\n");
+    let chunked = "transfer-encoding: chunked\r\n";
+    let plain = vec![b' '; BYTES];
+    let chunks = [format!("{BYTES:x}\r\n").as_bytes(), &plain, b"\r\n0\r\n\r\n"].concat();
+    serving(&service, |address| async move {
+        for (head, body, expected) in [
+            (post_head(KEY, "/v1/jobs", &long), &plain, "413"),
+            (post_head(KEY, "/v1/jobs", chunked), &chunks, "413"),
+            (post_head("jrun_sk_nobody", "/v1/jobs", &long), &plain, "401"),
+            (post_head(KEY, "/nowhere", &long), &plain, "404"),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            // All of it before the first look at the answer.
+            timeout(PATIENCE, stream.write_all(body)).await.unwrap().expect("nobody closes the connection");
+            let answer = read_until(&mut stream, "}}").await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {expected}")), "{answer}");
+            // And the connection is as good as before.
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            assert!(read_until(&mut stream, "{\"status\":\"ok\"}").await.starts_with("HTTP/1.1 200"));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_is_refused_at_once() {
+    let service = Service::start().await;
+    serving(&service, |address| async move {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = post_head(KEY, "/v1/jobs", "expect: 100-continue\r\ncontent-length: 9999999\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = read_until(&mut stream, "}}").await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "it was not told to continue: {answer}");
+    })
+    .await;
 }

@@ -263,7 +263,14 @@ fn the_help_names_every_flag_and_how_else_to_set_it() {
         other => panic!("{line}: {other:?}"),
     };
     let help = shown("server --help");
-    for text in ["--node-id <N>", "--cluster-secret-file", "--claim-ahead-ms", "JUSTRUN_<FLAG>", "TOML"] {
+    for text in [
+        "--node-id <N>",
+        "--cluster-secret-file",
+        "--claim-ahead-ms",
+        "JUSTRUN_<FLAG>",
+        "TOML",
+        "info,openraft=error,raft_engine=warn",
+    ] {
         assert!(help.contains(text), "{text} is not in:\n{help}");
     }
     let help = shown("account create --help");

@@ -4,6 +4,7 @@
 //! Redirects are not followed, proxies of the environment are not used, and answers are not decompressed.
 
 use super::egress::{EgressError, EgressPolicy, GuardedResolver, Lookup, system_lookup};
+use super::own::OwnAddresses;
 use domain::execution::{ErrorKind, Failure};
 use domain::limits;
 use http::Method;
@@ -26,6 +27,7 @@ pub struct BuildError(#[from] reqwest::Error);
 #[derive(Clone)]
 pub struct GuardedClient {
     egress: Arc<EgressPolicy>,
+    own: Arc<OwnAddresses>,
     client: Client,
     /// For ports on which the cluster itself listens; see [`GuardedResolver`].
     own_ports_client: Client,
@@ -58,10 +60,11 @@ impl GuardedClient {
         lookup: Lookup,
     ) -> Result<Self, BuildError> {
         let egress = Arc::new(egress);
-        let build = |refuse_own| {
+        let own = Arc::new(OwnAddresses::new(lookup));
+        let build = |own| {
             let policy = Arc::clone(&egress);
             Client::builder()
-                .dns_resolver(Arc::new(GuardedResolver { policy, refuse_own, lookup }))
+                .dns_resolver(Arc::new(GuardedResolver { policy, own, lookup }))
                 .no_proxy()
                 .redirect(redirect::Policy::none())
                 .referer(false)
@@ -71,10 +74,9 @@ impl GuardedClient {
                 .tcp_nodelay(true)
                 .build()
         };
-        let client = build(false)?;
-        let own_ports_client =
-            if egress.refused_endpoints.is_empty() { client.clone() } else { build(true)? };
-        Ok(Self { egress, client, own_ports_client, connect_timeout })
+        let client = build(None)?;
+        let own_ports_client = build(Some(Arc::clone(&own)))?;
+        Ok(Self { egress, own, client, own_ports_client, connect_timeout })
     }
 
     /// Judges a URL before anything is sent to it: an address written as a host never reaches the resolver.
@@ -86,10 +88,17 @@ impl GuardedClient {
     }
 
     /// Begins a request to a URL that has been checked.
-    pub fn request(&self, method: Method, url: &Url) -> RequestBuilder {
-        let is_own_port = url.port_or_known_default().is_some_and(|port| self.egress.refuses_port(port));
-        let client = if is_own_port { &self.own_ports_client } else { &self.client };
-        client.request(method, url.clone())
+    ///
+    /// # Errors
+    /// As `blocked_target`, when the host is written as an address of one of the cluster's own endpoints.
+    pub async fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, Failure> {
+        let mut client = &self.client;
+        if url.port_or_known_default().is_some_and(|port| self.egress.refuses_port(port)) {
+            // Such an address never gets to the resolver of that client.
+            self.own.check_address(&self.egress, url).await.map_err(blocked)?;
+            client = &self.own_ports_client;
+        }
+        Ok(client.request(method, url.clone()))
     }
 
     /// Tells why there is no answer. The text names the host at most, never an address.

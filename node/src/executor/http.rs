@@ -2,6 +2,7 @@
 //!
 //! Redirects are not followed. Every address is judged by the [`EgressPolicy`] before anything is sent to it.
 
+use super::answer::{Answer, End};
 use super::egress::{EgressPolicy, Lookup, system_lookup};
 use super::guarded::{BuildError, GuardedClient, failure};
 use super::hosts::Places;
@@ -11,7 +12,7 @@ use domain::id::{ExecutionId, JobId, NodeId};
 use domain::job::{Method, Request};
 use domain::limits;
 use domain::time::{Clock, Timestamp};
-use http::header::{CONTENT_TYPE, LOCATION, USER_AGENT};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::time::Duration;
 use url::Url;
@@ -20,11 +21,15 @@ use url::Url;
 pub const USER_AGENT_VALUE: &str = concat!("JustRun/", env!("CARGO_PKG_VERSION"));
 /// Requests in flight from one node, by default.
 pub const IN_FLIGHT_MAX_DEFAULT: usize = 1_024;
-/// Requests in flight from one node to one host, by default.
-pub const IN_FLIGHT_PER_HOST_MAX_DEFAULT: usize = 64;
+/// Requests in flight from one node to one host, by default. All jobs of a host share them: a quarter of all
+/// places, so that a slow endpoint holds up the other jobs of its host late, and those of other hosts not at all.
+pub const IN_FLIGHT_PER_HOST_MAX_DEFAULT: usize = 256;
 /// How long a connection may take to be made, by default; TLS included.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-/// Bytes of an answer that are read so that its connection can be used again. Beyond this a new
+/// Bytes of an answer that may count as a success: nobody answers a cron job with more, and one without end must
+/// not keep a place and the line busy until its timeout.
+const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of any other answer that are read so that its connection can be used again. Beyond this a new
 /// connection is cheaper.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 /// What the history shows for an attempt that timed out (documented).
@@ -133,31 +138,34 @@ impl HttpClient {
     /// Waits for a place, sends the request and reads the answer.
     ///
     /// Places are granted in the order in which this is called. `may_start` is asked at the instant
-    /// the request would leave; when it says no, nothing is sent and the result is `None`. It is
-    /// not asked for an attempt that is refused as it stands. The timeout of the job runs from that instant
-    /// to the end of the answer, in real time.
+    /// the request would leave, when it has its place; when it says no, nothing is sent, the place is free again and
+    /// that is the result. The timeout of the job runs from that instant to the end of the answer, in
+    /// real time.
     ///
     /// What can be refused without sending anything (a target that is not allowed, a URL or a header
     /// that is not valid) fails as `blocked_target`: the documented kinds know no other for a
     /// request that this node declines to make.
-    pub async fn send(
+    ///
+    /// # Errors
+    /// What `may_start` says.
+    pub async fn send<E: Send>(
         &self,
         attempt: AttemptRequest<'_>,
         clock: &dyn Clock,
-        may_start: impl FnOnce(Timestamp) -> bool + Send,
-    ) -> Option<AttemptReport> {
-        let prepared = match self.prepare(&attempt) {
-            Ok(prepared) => prepared,
-            Err(failure) => {
-                let started = Started { at: clock.now(), elapsed: clock.elapsed() };
-                return Some(report(&attempt, started, clock, Exchange::failed(None, failure)));
-            }
+        may_start: impl FnOnce(Timestamp) -> Result<(), E> + Send,
+    ) -> Result<AttemptReport, E> {
+        let prepared = self.prepare(&attempt);
+        let _place = match &prepared {
+            Ok(prepared) => Some(self.places.take(&prepared.url).await),
+            // What is not sent needs no place.
+            Err(_) => None,
         };
-        let _place = self.places.take(&prepared.url).await;
         let started = Started { at: clock.now(), elapsed: clock.elapsed() };
-        if !may_start(started.at) {
-            return None;
-        }
+        may_start(started.at)?;
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => return Ok(report(&attempt, started, clock, Exchange::failed(None, failure))),
+        };
         let timeout_sec = attempt.request.timeout_sec;
         let exchange = self.exchange(attempt.request.method, prepared, attempt.store_response_body);
         let exchange = tokio::time::timeout(Duration::from_secs(timeout_sec.into()), exchange)
@@ -166,7 +174,7 @@ impl HttpClient {
                 let message = format!("Request timed out after {timeout_sec}s");
                 Exchange::failed(Some(TIMEOUT_STATUS), failure(ErrorKind::Timeout, message))
             });
-        Some(report(&attempt, started, clock, exchange))
+        Ok(report(&attempt, started, clock, exchange))
     }
 
     /// How many more requests could be in flight.
@@ -196,7 +204,10 @@ impl HttpClient {
 
     async fn exchange(&self, method: Method, prepared: Prepared, keep_body: bool) -> Exchange {
         let Prepared { url, headers, body } = prepared;
-        let mut request = self.client.request(http_method(method), &url).headers(headers);
+        let mut request = match self.client.request(http_method(method), &url).await {
+            Ok(request) => request.headers(headers),
+            Err(refused) => return Exchange::failed(None, refused),
+        };
         if let Some(body) = body {
             request = request.body(body);
         }
@@ -206,31 +217,25 @@ impl HttpClient {
         };
         let status = response.status();
         let location = response.headers().get(LOCATION).cloned();
-        let keep_max = if keep_body { limits::RESPONSE_BODY_BYTES_MAX } else { 0 };
-        let mut kept = Vec::new();
-        let mut read = 0;
-        let mut broken = false;
-        while read <= DRAIN_BYTES_MAX {
-            match response.chunk().await {
-                Ok(Some(chunk)) => {
-                    read += chunk.len();
-                    kept.extend_from_slice(&chunk[..chunk.len().min(keep_max - kept.len())]);
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    broken = true;
-                    break;
-                }
-            }
-        }
+        let kept_max = if keep_body { limits::RESPONSE_BODY_BYTES_MAX } else { 0 };
+        // Only a success depends on how the answer ends.
+        let read_max = if status.is_success() { ANSWER_BYTES_MAX } else { DRAIN_BYTES_MAX };
+        let answer = Answer::read(&mut response, kept_max, read_max).await;
         let failure = if !status.is_success() {
             Some(failure(ErrorKind::HttpStatus, status_message(status, location.as_ref(), &url)))
-        } else if broken {
-            Some(failure(ErrorKind::Connect, "Connection broke before the answer was complete"))
         } else {
-            None
+            match answer.end {
+                End::Whole => None,
+                End::Broken => {
+                    Some(failure(ErrorKind::Connect, "Connection broke before the answer was complete"))
+                }
+                End::TooLong => {
+                    let mebibytes = ANSWER_BYTES_MAX / (1024 * 1024);
+                    Some(failure(ErrorKind::Connect, format!("Answer is longer than {mebibytes} MiB")))
+                }
+            }
         };
-        let body = keep_body.then(|| decode(&kept, broken || read > kept.len()));
+        let body = keep_body.then(|| answer.text());
         Exchange { status: Some(status), failure, body }
     }
 }
@@ -299,6 +304,10 @@ fn headers(request: &Request, placeholders: &Placeholders, body: Option<&str>) -
         let content_type = if is_json { "application/json" } else { "text/plain; charset=utf-8" };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
+    if request.method.has_body() && body.is_none_or(str::is_empty) {
+        // The client leaves it out then, and many servers answer such a request with 411.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
     for (name, value) in [
         ("x-justrun-job-id", &placeholders.job_id),
@@ -340,25 +349,6 @@ fn status_message(status: StatusCode, location: Option<&HeaderValue>, url: &Url)
         Some(target) => format!("HTTP {} redirect to {target}", status.as_u16()),
         None => format!("HTTP {}", status.as_u16()),
     }
-}
-
-/// At most [`limits::RESPONSE_BODY_BYTES_MAX`] bytes of text: what is not UTF-8 takes three bytes each.
-fn decode(bytes: &[u8], mut truncated: bool) -> ResponseBody {
-    let mut text = String::with_capacity(bytes.len());
-    let mut chunks = bytes.utf8_chunks().peekable();
-    while let Some(chunk) = chunks.next() {
-        text.push_str(chunk.valid());
-        // The cut may have gone through a character, which then is missing rather than wrong.
-        let is_cut = truncated && chunks.peek().is_none();
-        if !chunk.invalid().is_empty() && !is_cut {
-            text.push(char::REPLACEMENT_CHARACTER);
-        }
-    }
-    if text.len() > limits::RESPONSE_BODY_BYTES_MAX {
-        text.truncate(text.floor_char_boundary(limits::RESPONSE_BODY_BYTES_MAX));
-        truncated = true;
-    }
-    ResponseBody { text, truncated }
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Requests to targets: what may be called, how one call is made, and what came of it.
 
+mod answer; // what is read and kept of its answer
 pub mod egress; // what may be called
 pub mod guarded; // a client that keeps to it
 pub mod hosts; // how many calls at a time
 pub mod http; // one call
+mod own; // where the cluster's own endpoints are
 mod service; // the loop
 pub mod template; // placeholders
 
-pub(crate) use service::{Executor, ExecutorHandle, MayStart, Order};
+pub(crate) use service::{Executor, ExecutorHandle, MayStart, Order, Withheld};

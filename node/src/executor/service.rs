@@ -13,7 +13,7 @@ use domain::time::{Clock, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,27 @@ pub(crate) struct Order {
     pub(crate) execution: Execution,
     pub(crate) job: Job,
     pub(crate) incarnation: Incarnation,
+    /// When it was given.
+    pub(crate) ordered_at: Timestamp,
 }
+
+/// Why an order is not sent.
+#[derive(Debug)]
+pub(crate) enum Withheld {
+    /// This node has not heard from a leader lately: what it holds may be another's. To be asked again.
+    Wait,
+    /// The job does not want it any more, for this reason.
+    Skip(&'static str),
+    /// It is no longer this process's, or the job is gone.
+    Gone,
+    /// The state cannot be read.
+    Failed(storage::Error),
+}
+
+/// Asked when an order has its place and would be sent. The instant is the one as of which it could have been
+/// sent, so that waiting for a place does not count as being missed. Behind a closure so that the executor knows nothing of
+/// consensus.
+pub(crate) type MayStart = Arc<dyn Fn(&Order, Timestamp) -> Result<(), Withheld> + Send + Sync>;
 
 /// Takes orders.
 #[derive(Clone, Debug)]
@@ -46,17 +66,12 @@ impl ExecutorHandle {
     }
 }
 
-/// Whether this node may send anything: it has heard from a leader lately. Behind a closure so that
-/// the executor knows nothing of consensus.
-pub(crate) type MayStart = Arc<dyn Fn() -> bool + Send + Sync>;
-
 /// Sends what it is told to and reports what came of it.
 pub(crate) struct Executor {
     node: NodeId,
     client: Arc<HttpClient>,
     sleeper: Arc<dyn Sleeper>,
     may_start: MayStart,
-    incarnation: watch::Receiver<Option<Incarnation>>,
     recorder: RecorderHandle,
     holding: Holding,
     orders: mpsc::Receiver<Order>,
@@ -68,18 +83,17 @@ impl Executor {
         client: HttpClient,
         sleeper: Arc<dyn Sleeper>,
         may_start: MayStart,
-        incarnation: watch::Receiver<Option<Incarnation>>,
         recorder: RecorderHandle,
         holding: Holding,
     ) -> (Self, ExecutorHandle) {
         let (sender, orders) = mpsc::channel(WAITING_MAX);
         let client = Arc::new(client);
-        let executor = Self { node, client, sleeper, may_start, incarnation, recorder, holding, orders };
+        let executor = Self { node, client, sleeper, may_start, recorder, holding, orders };
         (executor, ExecutorHandle { orders: sender })
     }
 
     /// Runs until `stop`, and then until every attempt that was taken up is over.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), storage::Error> {
         let mut attempts = JoinSet::new();
         loop {
             tokio::select! {
@@ -87,9 +101,7 @@ impl Executor {
                 Some(order) = self.orders.recv() => {
                     attempts.spawn(self.attempt(order));
                 }
-                Some(ended) = attempts.join_next() => {
-                    pass_on_panic(ended);
-                }
+                Some(ended) = attempts.join_next() => pass_on(ended)?,
                 () = stop.cancelled() => break,
             }
         }
@@ -98,20 +110,20 @@ impl Executor {
             attempts.spawn(self.attempt(order));
         }
         while let Some(ended) = attempts.join_next().await {
-            pass_on_panic(ended);
+            pass_on(ended)?;
         }
+        Ok(())
     }
 
-    fn attempt(&self, order: Order) -> impl Future<Output = ()> + Send + 'static {
+    fn attempt(&self, order: Order) -> impl Future<Output = Result<(), storage::Error>> + Send + 'static {
         let node = self.node;
         let client = Arc::clone(&self.client);
         let sleeper = Arc::clone(&self.sleeper);
         let may_start = Arc::clone(&self.may_start);
-        let incarnation = self.incarnation.clone();
         let recorder = self.recorder.clone();
         let holding = self.holding.clone();
         async move {
-            let Order { execution, job, incarnation: claimed_under } = order;
+            let Order { execution, job, incarnation, ordered_at } = &order;
             let request = AttemptRequest {
                 request: &job.request,
                 job: job.id,
@@ -122,40 +134,50 @@ impl Executor {
                 node,
                 store_response_body: job.store_response_body,
             };
+            let clock: &dyn Clock = sleeper.as_ref();
             let in_flight = InFlight::default();
-            let report = loop {
-                // Out of touch with the leader, the execution may already be another node's.
+            let mut as_of = *ordered_at;
+            loop {
                 let start = |at: Timestamp| {
-                    let may = may_start();
-                    if may {
-                        in_flight.begin();
-                        observe_lateness(&execution, at);
-                    }
-                    may
+                    may_start(&order, as_of)?;
+                    in_flight.begin();
+                    observe_lateness(execution, at);
+                    Ok(())
                 };
-                let clock: &dyn Clock = sleeper.as_ref();
-                if let Some(report) = client.send(request, clock, start).await {
-                    break report;
+                match client.send(request, clock, start).await {
+                    Ok(report) => {
+                        drop(in_flight);
+                        recorder.record(execution, outcome(execution, job, node, *incarnation, report)).await;
+                        return Ok(());
+                    }
+                    Err(Withheld::Wait) => {
+                        sleeper.sleep(CONTACT_INTERVAL).await;
+                        // Unlike a busy target, a cluster without a leader can make it a missed one.
+                        as_of = clock.now();
+                    }
+                    Err(Withheld::Skip(reason)) => {
+                        recorder.skip(execution, node, *incarnation, clock.now(), reason).await;
+                        return Ok(());
+                    }
+                    Err(Withheld::Gone) => {
+                        tracing::info!(execution = %execution.id, "given up unsent: it is no longer ours");
+                        holding.end(execution.id, execution.attempt);
+                        return Ok(());
+                    }
+                    Err(Withheld::Failed(error)) => return Err(error),
                 }
-                sleeper.sleep(CONTACT_INTERVAL).await;
-                if *incarnation.borrow() != Some(claimed_under) {
-                    tracing::warn!(execution = %execution.id, "given up unsent: the claim is no longer ours");
-                    holding.end(execution.id, execution.attempt);
-                    return;
-                }
-            };
-            drop(in_flight);
-            recorder.record(outcome(&execution, &job, node, claimed_under, report)).await;
+            }
         }
     }
 }
 
-/// A panic in an attempt is a panic of the executor, which ends the node.
-fn pass_on_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
+/// What ends an attempt without an outcome ends the executor, and so the node; a panic too.
+fn pass_on(ended: Result<Result<(), storage::Error>, JoinError>) -> Result<(), storage::Error> {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // Nobody cancels an attempt but the end of the executor itself.
+        Err(_) => Ok(()),
     }
 }
 
@@ -199,11 +221,6 @@ fn outcome(
         .as_ref()
         .and_then(|_| retry::delay(job.retry, execution.retries + 1))
         .map(|wait| attempt.finished_at.plus(wait));
-    if retry_at.is_none() {
-        let status = if attempt.failure.is_some() { "failed" } else { "success" };
-        metrics::counter!("justrun_executions_total", "status" => status, "trigger" => execution.trigger.as_str())
-            .increment(1);
-    }
     Outcome {
         execution: execution.id,
         attempt: execution.attempt,
@@ -212,3 +229,6 @@ fn outcome(
         result: AttemptResult::Sent { attempt, body, retry_at },
     }
 }
+
+#[cfg(test)]
+mod tests;

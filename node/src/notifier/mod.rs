@@ -18,7 +18,7 @@ mod tests;
 pub(crate) use email::{Mailer, SmtpError};
 pub(crate) use lanes::Lanes;
 pub(crate) use outcomes::OutcomeRecorder;
-pub(crate) use service::{Notifier, NotifierHandle, Order};
+pub(crate) use service::{Notifier, NotifierHandle, Order, Stand, Standing};
 
 use crate::executor::egress::EgressPolicy;
 use crate::executor::guarded::{BuildError, GuardedClient};

@@ -63,7 +63,9 @@ impl Poster {
         self.client.check(&url).map_err(|failure| Refusal::later(failure.message))?;
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
         headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_VALUE));
-        let sent = self.client.request(Method::POST, &url).headers(headers).body(body).send().await;
+        let request = self.client.request(Method::POST, &url).await;
+        let request = request.map_err(|failure| Refusal::later(failure.message))?;
+        let sent = request.headers(headers).body(body).send().await;
         let mut response = sent.map_err(|error| Refusal::later(self.client.explain(&error, &url).message))?;
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| self.wait(value));
         let mut bytes = Vec::new();

@@ -4,15 +4,14 @@ use super::message::Message;
 use super::outcomes::OutcomeHandle;
 use super::{Again, Lanes, Refusal, Senders};
 use crate::clock::Sleeper;
-use crate::executor::MayStart;
 use domain::channel::Channel;
 use domain::delivery::{Delivery, DeliveryOutcome, DeliveryResult};
-use domain::id::NodeId;
+use domain::id::{DeliveryId, NodeId};
 use domain::limits;
 use domain::node::Incarnation;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -49,13 +48,27 @@ impl NotifierHandle {
     }
 }
 
+/// Whether this process may send a message it was told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It holds the claim.
+    Ours,
+    /// It held the claim when it last heard from a leader.
+    OutOfTouch,
+    /// The claim has gone, or another attempt is under way.
+    Gone,
+}
+
+/// Tells how a message stands by its id, attempt and claim, by the state as it is now.
+pub(crate) type Stand =
+    Arc<dyn Fn(DeliveryId, u32, Incarnation) -> Result<Standing, storage::Error> + Send + Sync>;
+
 /// Sends what it is told to and reports what came of it.
 pub(crate) struct Notifier {
     pub(crate) node: NodeId,
     pub(crate) senders: Senders,
     pub(crate) sleeper: Arc<dyn Sleeper>,
-    pub(crate) may_start: MayStart,
-    pub(crate) incarnation: watch::Receiver<Option<Incarnation>>,
+    pub(crate) stand: Stand,
     pub(crate) outcomes: OutcomeHandle,
     pub(crate) lanes: Lanes,
 }
@@ -69,7 +82,14 @@ impl Notifier {
 
     /// Runs until `stop`, and then until every message that is on its way has got an answer. What has not
     /// left by then goes to others as soon as this process takes its leave.
-    pub(crate) async fn run(self, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub(crate) async fn run(
+        self,
+        mut orders: mpsc::Receiver<Order>,
+        stop: CancellationToken,
+    ) -> Result<(), storage::Error> {
         let mut attempts = JoinSet::new();
         loop {
             tokio::select! {
@@ -79,33 +99,40 @@ impl Notifier {
                     attempts.spawn(self.attempt(order, stop.clone()));
                 }
                 Some(ended) = attempts.join_next() => {
-                    pass_on_panic(ended);
+                    end(ended)?;
                 }
             }
         }
         while let Some(ended) = attempts.join_next().await {
-            pass_on_panic(ended);
+            end(ended)?;
         }
+        Ok(())
     }
 
-    fn attempt(&self, order: Order, stop: CancellationToken) -> impl Future<Output = ()> + Send + 'static {
+    fn attempt(
+        &self,
+        order: Order,
+        stop: CancellationToken,
+    ) -> impl Future<Output = Result<(), storage::Error>> + Send + 'static {
         let node = self.node;
         let senders = self.senders.clone();
         let sleeper = Arc::clone(&self.sleeper);
-        let may_start = Arc::clone(&self.may_start);
-        let incarnation = self.incarnation.clone();
+        let stand = Arc::clone(&self.stand);
         let outcomes = self.outcomes.clone();
         let lanes = self.lanes.clone();
         async move {
             let Order { delivery, channel, incarnation: claimed_under } = order;
             let id = delivery.id;
-            // Out of touch with the leader, the message may already be another node's.
-            while !may_start() {
-                sleeper.sleep(CONTACT_INTERVAL).await;
-                if stop.is_cancelled() || *incarnation.borrow() != Some(claimed_under) {
-                    tracing::debug!(message = %id, "given up unsent: the claim is no longer ours");
-                    lanes.end(id, delivery.attempt);
-                    return;
+            // Asked at the moment of sending: the message may have become another node's meanwhile.
+            loop {
+                match stand(id, delivery.attempt, claimed_under)? {
+                    Standing::Ours => break,
+                    Standing::OutOfTouch if !stop.is_cancelled() => sleeper.sleep(CONTACT_INTERVAL).await,
+                    Standing::OutOfTouch | Standing::Gone => {
+                        tracing::debug!(message = %id, "given up unsent: the claim is no longer ours");
+                        lanes.end(id, delivery.attempt);
+                        return Ok(());
+                    }
                 }
             }
             let sent = match &channel {
@@ -151,6 +178,7 @@ impl Notifier {
                     result,
                 })
                 .await;
+            Ok(())
         }
     }
 }
@@ -161,11 +189,11 @@ fn bounded(mut reason: String) -> String {
     reason
 }
 
-/// A panic in an attempt is a panic of the notifier, which ends the node.
-fn pass_on_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        std::panic::resume_unwind(error.into_panic());
+/// A panic in an attempt is a panic of the notifier, which ends the node, and so does its error.
+fn end(ended: Result<Result<(), storage::Error>, JoinError>) -> Result<(), storage::Error> {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 use domain::id::JobId;
 use domain::job::{Job, MisfirePolicy};
 use domain::schedule::Schedule;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -16,11 +17,14 @@ pub(crate) struct Plan {
     pub(crate) misfire: MisfirePolicy,
 }
 
-/// Plans by job, each good for one generation of its configuration.
-#[derive(Debug, Default)]
+/// Plans by job, each good for one generation of its configuration. Clones are the same plans.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Plans {
-    plans: HashMap<JobId, (u64, Arc<Plan>)>,
+    plans: Arc<Mutex<HashMap<JobId, Known>>>,
 }
+
+/// A plan and the generation it is good for.
+type Known = (u64, Arc<Plan>);
 
 impl Plans {
     /// The plan of `job` at `generation`, from memory or from what `load` reads.
@@ -28,12 +32,12 @@ impl Plans {
     /// `None` when the job is gone, or when this build cannot read its schedule; the latter is
     /// reported, since the job cannot fire then.
     pub(crate) fn get(
-        &mut self,
+        &self,
         job: JobId,
         generation: u64,
         load: impl FnOnce() -> Result<Option<Job>, storage::Error>,
     ) -> Result<Option<Arc<Plan>>, storage::Error> {
-        if let Some((known, plan)) = self.plans.get(&job)
+        if let Some((known, plan)) = self.plans.lock().get(&job)
             && *known == generation
         {
             return Ok(Some(Arc::clone(plan)));
@@ -46,11 +50,12 @@ impl Plans {
                 return Ok(None);
             }
         };
-        if self.plans.len() >= PLANS_MAX {
-            self.plans.clear();
-        }
         let plan = Arc::new(Plan { schedule, misfire: config.misfire });
-        self.plans.insert(job, (generation, Arc::clone(&plan)));
+        let mut plans = self.plans.lock();
+        if plans.len() >= PLANS_MAX {
+            plans.clear();
+        }
+        plans.insert(job, (generation, Arc::clone(&plan)));
         Ok(Some(plan))
     }
 }

@@ -5,14 +5,14 @@ mod messages; // to channels
 use super::claims;
 use super::holding::Holding;
 use super::horizon::{HORIZON, Horizon};
-use super::plans::Plans;
-use super::start::{self, Start};
+use super::lookout::{Lookout, Sight};
+use super::start::Start;
 use super::wheel::Wheel;
 use crate::clock::Sleeper;
 use crate::executor::{ExecutorHandle, Order};
 use crate::notifier::{Lanes, NotifierHandle};
-use crate::recorder::RecorderHandle;
-use domain::execution::{AttemptResult, DueItem, Outcome};
+use crate::recorder::{self, RecorderHandle};
+use domain::execution::{DueItem, ExecutionStatus, Trigger};
 use domain::id::{DeliveryId, ExecutionId, NodeId};
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
@@ -27,7 +27,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Read;
-use storage::schema::{Claims, Due, DueKey, Executions, JobStates, Jobs, ShardMaps, Spaces};
+use storage::schema::{Claims, Due, DueKey, Executions, JobStates, Jobs, ShardMaps};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +49,13 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(1);
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 /// Own claims read at once.
 const CLAIMS_READ_MAX: usize = 10_000;
+
+/// What comes of a claim, as the metrics say it.
+pub(crate) const CLAIM_RESULTS: [&str; 4] = [CLAIMED, NOT_LIVE, STALE, FAILED];
+const CLAIMED: &str = "claimed";
+const NOT_LIVE: &str = "not_live";
+const STALE: &str = "stale";
+const FAILED: &str = "failed";
 
 /// What waits in the wheel.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +83,7 @@ pub(crate) struct Scheduler {
     lanes: Lanes,
     wheel: Wheel<Timer>,
     horizon: Horizon,
-    plans: Plans,
+    lookout: Lookout,
     /// To be claimed as soon as there is a place for a proposal.
     ready: VecDeque<DueKey>,
     /// In `ready` or under way; keeps one thing from being claimed twice at once.
@@ -97,9 +104,20 @@ pub(crate) struct Parts {
     pub(crate) holding: Holding,
     pub(crate) notifier: NotifierHandle,
     pub(crate) lanes: Lanes,
+    pub(crate) lookout: Lookout,
 }
 
-type ClaimAnswer = (Vec<DueKey>, Result<Vec<Reply>, ProposeError>);
+/// A claim that was proposed.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    key: DueKey,
+    /// Whether it leaves a record of missed firings.
+    records: bool,
+    /// Whether it opens an execution.
+    opens: bool,
+}
+
+type ClaimAnswer = (Vec<Asked>, Result<Vec<Reply>, ProposeError>);
 
 impl Scheduler {
     pub(crate) fn new(parts: Parts) -> Self {
@@ -115,6 +133,7 @@ impl Scheduler {
             holding,
             notifier,
             lanes,
+            lookout,
         } = parts;
         let wheel = Wheel::new(sleeper.now());
         Self {
@@ -131,7 +150,7 @@ impl Scheduler {
             lanes,
             wheel,
             horizon: Horizon::default(),
-            plans: Plans::default(),
+            lookout,
             ready: VecDeque::new(),
             claiming: HashSet::new(),
             overdue_at: Duration::ZERO,
@@ -160,7 +179,7 @@ impl Scheduler {
                 () = stop.cancelled() => break,
                 change = self.changes.next() => self.take(change)?,
                 Ok(()) = self.incarnation.changed() => self.rearm()?,
-                Some((keys, answer)) = proposals.next() => self.answered(keys, answer),
+                Some((asked, answer)) = proposals.next() => self.answered(asked, answer),
                 () = lanes.freed() => {
                     for key in lanes.take_freed() {
                         self.queue_claim(key);
@@ -331,14 +350,14 @@ impl Scheduler {
         now: Timestamp,
     ) -> Result<Option<BoxFuture<'static, ClaimAnswer>>, storage::Error> {
         let Some(incarnation) = *self.incarnation.borrow() else { return Ok(None) };
-        let mut keys = Vec::new();
+        let mut asked = Vec::new();
         let mut commands = Vec::new();
-        while keys.len() < CLAIMS_TOGETHER_MAX
+        while asked.len() < CLAIMS_TOGETHER_MAX
             && let Some(key) = self.ready.pop_front()
         {
             match self.claim(&key, now)? {
                 Some(target) => {
-                    keys.push(key);
+                    asked.push(Asked::of(key, &target));
                     commands.push(Command::Claim(Claim { node: self.node, incarnation, target }));
                 }
                 None => {
@@ -346,13 +365,13 @@ impl Scheduler {
                 }
             }
         }
-        if keys.is_empty() {
+        if asked.is_empty() {
             return Ok(None);
         }
         let cluster = self.cluster.clone();
         Ok(Some(Box::pin(async move {
             let answer = cluster.propose_all(commands, CLAIM_TIMEOUT).await;
-            (keys, answer)
+            (asked, answer)
         })))
     }
 
@@ -369,7 +388,7 @@ impl Scheduler {
                 else {
                     return Ok(None);
                 };
-                let plan = self.plans.get(job, state.generation, || view.get::<Jobs>(&job))?;
+                let plan = self.lookout.plans().get(job, state.generation, || view.get::<Jobs>(&job))?;
                 Ok(plan.and_then(|plan| claims::firing(job, &state, &plan, now)))
             }
             DueItem::Execution(id) => {
@@ -380,44 +399,46 @@ impl Scheduler {
         }
     }
 
-    fn answered(&mut self, keys: Vec<DueKey>, answer: Result<Vec<Reply>, ProposeError>) {
+    fn answered(&mut self, asked: Vec<Asked>, answer: Result<Vec<Reply>, ProposeError>) {
         let again = self.sleeper.now().plus(CLAIM_AGAIN_AFTER);
         let count =
             |result: &'static str| metrics::counter!("justrun_claims_total", "result" => result).increment(1);
         match answer {
             Ok(replies) => {
-                for (key, reply) in keys.into_iter().zip(replies) {
-                    self.claiming.remove(&key);
+                for (asked, reply) in asked.into_iter().zip(replies) {
+                    self.claiming.remove(&asked.key);
                     match reply {
                         Ok(
-                            Applied::Done
+                            applied @ (Applied::Done
                             | Applied::Registered(_)
                             | Applied::Claimed(_)
                             | Applied::All(_)
-                            | Applied::Swept(_),
+                            | Applied::Swept(_)),
                         ) => {
-                            count("claimed");
+                            count(CLAIMED);
+                            let skipped = asked.skipped(&applied);
+                            recorder::count_ended(ExecutionStatus::Skipped, Trigger::Schedule, skipped);
                         }
                         // The registration sees to it; the claim is made again under the new number.
                         Err(Rejection::NotLive | Rejection::UnknownSession) => {
-                            count("not_live");
-                            self.give_way(&key);
-                            self.wheel.insert(again, Timer::Claim(key));
+                            count(NOT_LIVE);
+                            self.give_way(&asked.key);
+                            self.wheel.insert(again, Timer::Claim(asked.key));
                         }
                         Err(_) => {
-                            count("stale");
-                            self.give_way(&key);
+                            count(STALE);
+                            self.give_way(&asked.key);
                         }
                     }
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, claims = keys.len(), "claims to be made again");
-                for key in keys {
-                    count("failed");
-                    self.claiming.remove(&key);
-                    self.give_way(&key);
-                    self.wheel.insert(again, Timer::Claim(key));
+                tracing::debug!(%error, claims = asked.len(), "claims to be made again");
+                for asked in asked {
+                    count(FAILED);
+                    self.claiming.remove(&asked.key);
+                    self.give_way(&asked.key);
+                    self.wheel.insert(again, Timer::Claim(asked.key));
                 }
             }
         }
@@ -432,44 +453,16 @@ impl Scheduler {
 
     /// Hands a claimed execution whose instant has come to the executor, unless the state says no.
     async fn fire(&mut self, id: ExecutionId, incarnation: Incarnation) -> Result<(), storage::Error> {
-        let (execution, job, decision) = {
-            let view = self.cluster.state().view();
-            let Some(execution) =
-                view.get::<Executions>(&id)?.filter(|execution| execution.is_held_by(self.node, incarnation))
-            else {
-                return Ok(());
-            };
-            let (Some(job), Some(state)) = (view.get::<Jobs>(&id.job)?, view.get::<JobStates>(&id.job)?)
-            else {
-                return Ok(());
-            };
-            let space = match job.space {
-                Some(space) => view.get::<Spaces>(&space)?,
-                None => None,
-            };
-            let space_paused = space.is_some_and(|space| space.paused_at.is_some());
-            let plan = self.plans.get(id.job, state.generation, || Ok(Some(job.clone())))?;
-            let settled = |open: &ExecutionId| self.holding.is_settled(*open);
-            let decision = start::decide(&execution, &job, &state, space_paused, plan.as_deref(), settled);
-            (execution, job, decision)
+        let now = self.sleeper.now();
+        let Some(Sight { execution, job, start }) = self.lookout.look(id, incarnation, now)? else {
+            return Ok(());
         };
         if !self.holding.begin(id, execution.attempt) {
             return Ok(());
         }
-        match decision {
-            Start::Go => self.executor.start(Order { execution, job, incarnation }).await,
-            Start::Skip(reason) => {
-                tracing::info!(execution = %id, reason, "execution skipped");
-                self.recorder
-                    .record(Outcome {
-                        execution: id,
-                        attempt: execution.attempt,
-                        node: self.node,
-                        incarnation,
-                        result: AttemptResult::Skipped { at: self.sleeper.now(), reason: reason.to_owned() },
-                    })
-                    .await;
-            }
+        match start {
+            Start::Go => self.executor.start(Order { execution, job, incarnation, ordered_at: now }).await,
+            Start::Skip(reason) => self.recorder.skip(&execution, self.node, incarnation, now, reason).await,
         }
         Ok(())
     }
@@ -500,5 +493,59 @@ impl Scheduler {
         }
         tracing::info!(released = count, "shards released");
         Ok(())
+    }
+}
+
+impl Asked {
+    fn of(key: DueKey, target: &ClaimTarget) -> Self {
+        let (records, opens) = match target {
+            ClaimTarget::Firing { .. } => (false, true),
+            ClaimTarget::Missed { skipped, run, .. } => (skipped.is_some(), run.is_some()),
+            ClaimTarget::Execution { .. } | ClaimTarget::Delivery { .. } => (false, false),
+        };
+        Self { key, records, opens }
+    }
+
+    /// How many executions the claim has left in the history as skipped: a record of missed firings, and a firing that was
+    /// one too many for the job.
+    fn skipped(&self, applied: &Applied) -> u64 {
+        let one_too_many = self.opens && *applied == Applied::Claimed(None);
+        u64::from(self.records) + u64::from(one_too_many)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::execution::MissedFirings;
+    use domain::id::JobId;
+
+    #[test]
+    fn what_a_claim_leaves_as_skipped_is_counted() {
+        let (job, at) = (JobId(7), Timestamp::from_secs(60));
+        let key = DueKey::new(at, DueItem::Firing(job));
+        let missed = |skipped, run| ClaimTarget::Missed {
+            job,
+            generation: 1,
+            first: at,
+            skipped,
+            run,
+            run_due: at,
+            next_run_at: None,
+        };
+        let record = Some(MissedFirings { until: at, count: 3, exact: true });
+        let firing = ClaimTarget::Firing { job, generation: 1, scheduled_at: at, next_run_at: None };
+        let id = ExecutionId::scheduled(job, at);
+        for (target, claimed, expected) in [
+            (firing.clone(), Some(id), 0),
+            (firing, None, 1),
+            (missed(record, None), None, 1),
+            (missed(record, Some(at)), Some(id), 1),
+            (missed(record, Some(at)), None, 2),
+            (ClaimTarget::Execution { id, attempt: 2 }, Some(id), 0),
+        ] {
+            let skipped = Asked::of(key, &target).skipped(&Applied::Claimed(claimed));
+            assert_eq!(skipped, expected, "{target:?}");
+        }
     }
 }

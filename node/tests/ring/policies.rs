@@ -1,7 +1,8 @@
 //! Overlap, misfire, pause, manual runs.
 
 use crate::cluster::{TestCluster, eventually};
-use domain::time::Clock;
+use domain::id::ExecutionId;
+use domain::time::{Clock, Timestamp};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -24,8 +25,18 @@ async fn overlap_skip_waits_for_the_one_that_runs() {
     assert_eq!(cluster.target.calls("/hang/overlap").len(), 1);
 }
 
-/// Makes a job that fires every 10 s, stops the cluster for a hundred seconds, and gives its history after that.
-async fn sleep_through(policy: &str, path: &str) -> (TestCluster, String, Vec<Value>) {
+/// What an outage left behind.
+struct Aftermath {
+    cluster: TestCluster,
+    /// The history of the job.
+    executions: Vec<Value>,
+    /// The firing that was claimed when the cluster went down.
+    claimed: Value,
+}
+
+/// Makes a job that fires every 10 s, stops the whole cluster for a hundred seconds, just when the next firing has been
+/// claimed, and waits for what comes of that.
+async fn sleep_through(policy: &str, path: &str) -> Aftermath {
     let mut cluster = TestCluster::start(3).await;
     let job = cluster.create_job("@every 10s", path, json!({"misfire_policy": policy})).await;
     eventually("a first run", || async {
@@ -37,6 +48,10 @@ async fn sleep_through(policy: &str, path: &str) -> (TestCluster, String, Vec<Va
         }
     })
     .await;
+    let due = Timestamp::from_secs((cluster.clock.now().as_secs() + 3).next_multiple_of(10));
+    let claimed = format!("/v1/executions/{}", ExecutionId::scheduled(job.parse().unwrap(), due));
+    cluster.until(due.minus(Duration::from_secs(2))).await;
+    eventually("the claim of the next firing", || cluster.get(&claimed)).await;
     for index in 0..3 {
         cluster.kill(index);
     }
@@ -45,19 +60,40 @@ async fn sleep_through(policy: &str, path: &str) -> (TestCluster, String, Vec<Va
         cluster.restart(index);
     }
     cluster.wait_until_dealt().await;
-    let executions = eventually("a record of what was missed", || async {
+    let (executions, claimed) = eventually("the end of all that was missed", || async {
         let executions = cluster.executions(&job).await?;
+        let claimed = cluster.get(&claimed).await?["data"].clone();
         let recorded = executions.iter().any(|execution| execution["status"] == "skipped");
-        let ended = executions.iter().all(|execution| execution["status"] != "running");
-        if recorded && ended { Ok(executions) } else { Err(format!("{executions:?}")) }
+        let is_open =
+            |execution: &Value| execution["status"] == "running" || execution["status"] == "pending";
+        if recorded && !executions.iter().any(is_open) && !is_open(&claimed) {
+            Ok((executions, claimed))
+        } else {
+            Err(format!("{executions:?}"))
+        }
     })
     .await;
-    (cluster, job, executions)
+    Aftermath { cluster, executions, claimed }
+}
+
+/// It was not sent, and its history says why.
+fn assert_missed(cluster: &TestCluster, path: &str, claimed: &Value) {
+    let sent: Vec<_> = cluster
+        .target
+        .calls(path)
+        .into_iter()
+        .filter(|call| call.execution == claimed["id"].as_str().unwrap())
+        .collect();
+    assert!(sent.is_empty(), "{sent:?}");
+    assert_eq!((&claimed["status"], &claimed["error_kind"]), (&json!("failed"), &json!("node_lost")));
+    let error = claimed["error"].as_str().unwrap();
+    assert!(error.ends_with("; not tried again: Missed while the cluster was down"), "{error}");
+    assert_eq!(claimed["attempt"], 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_outage_one_firing_is_made_up_for_and_one_record_stands_for_the_rest() {
-    let (cluster, _, executions) = sleep_through("run_once", "/ok/run-once").await;
+    let Aftermath { cluster, executions, claimed } = sleep_through("run_once", "/ok/run-once").await;
     let skipped: Vec<_> = executions.iter().filter(|execution| execution["status"] == "skipped").collect();
     assert_eq!(skipped.len(), 1, "{executions:?}");
     let count = skipped[0]["missed"]["count"].as_u64().unwrap();
@@ -66,11 +102,15 @@ async fn after_an_outage_one_firing_is_made_up_for_and_one_record_stands_for_the
     let mut instants: Vec<_> = calls.iter().map(|call| call.scheduled_at.clone()).collect();
     instants.dedup();
     assert_eq!(instants.len(), calls.len(), "nothing ran twice: {calls:?}");
+    assert_missed(&cluster, "/ok/run-once", &claimed);
+    let until = skipped[0]["missed"]["until"].as_str().unwrap();
+    let made_up = calls.iter().find(|call| call.scheduled_at.as_str() > until).expect("the last one runs");
+    assert_eq!(made_up.attempt, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_skip_nothing_is_made_up_for() {
-    let (cluster, _, executions) = sleep_through("skip", "/ok/skip").await;
+    let Aftermath { cluster, executions, claimed } = sleep_through("skip", "/ok/skip").await;
     let skipped = executions.iter().find(|execution| execution["status"] == "skipped").unwrap();
     let until = skipped["missed"]["until"].as_str().unwrap();
     let first = skipped["scheduled_at"].as_str().unwrap();
@@ -81,6 +121,7 @@ async fn with_skip_nothing_is_made_up_for() {
         .filter(|call| call.scheduled_at.as_str() >= first && call.scheduled_at.as_str() <= until)
         .count();
     assert_eq!(made_up, 0);
+    assert_missed(&cluster, "/ok/skip", &claimed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

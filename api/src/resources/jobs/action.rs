@@ -1,5 +1,6 @@
 //! Running, pausing and resuming a job.
 
+use super::output::next_run_at;
 use super::{TRIES_MAX, find, next_run};
 use crate::Deps;
 use crate::auth::Principal;
@@ -12,6 +13,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use domain::execution::Trigger;
 use domain::id::{ExecutionId, JobId};
+use domain::job::JobState;
 use raft::command::{Command, PauseJob, ResumeJob, RunJob};
 use serde::Serialize;
 use storage::Read;
@@ -93,24 +95,26 @@ pub(crate) async fn resume(
     for _ in 0..TRIES_MAX {
         let (job, state) = find(&deps, principal.account, id)?;
         let now = deps.clock.now();
-        let next_run_at = next_run(&job, &state, now)?;
+        let cursor = next_run(&job, &state, now)?;
         let is_idle = match job.space {
             Some(space) => {
                 deps.read(|view| view.get::<Spaces>(&space))?.is_some_and(|space| space.paused_at.is_some())
             }
             None => false,
         };
+        // What applying the command will make of it.
+        let resumed = JobState { next_run_at: cursor.filter(|_| !is_idle), ..state.clone() };
         let answer = data(Resumed {
             id: id.to_string(),
             status: "active",
-            next_run_at: next_run_at.filter(|_| !is_idle).map(Rfc3339),
+            next_run_at: next_run_at(&job, &resumed, now).map(Rfc3339),
             resumed_at: Rfc3339(now),
         });
         let command = Command::ResumeJob(ResumeJob {
             account: principal.account,
             job: id,
             expected: state.version(),
-            next_run_at,
+            next_run_at: cursor,
         });
         match deps.propose_once(&once, command, StatusCode::OK, &answer.0).await {
             // It was changed meanwhile: compute again from what it is now.

@@ -5,7 +5,7 @@ use super::output::{delivery, method, misfire_policy, overlap_policy, retry_poli
 use crate::TargetPolicy;
 use crate::fields::{EMPTY, Fault, Fields, Issues, label};
 use crate::json::Value;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Uri};
 use domain::id::{AccountId, ChannelId, SpaceId};
 use domain::job::{Delivery, Job, Method, MisfirePolicy, OverlapPolicy, RetryPolicy};
 use domain::limits;
@@ -256,6 +256,17 @@ pub(in crate::resources) fn url(text: &str, targets: &dyn TargetPolicy) -> Resul
     // They would show in every list and log; a header is the place for them.
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not contain credentials; send them in a header".into());
+    }
+    if url.port() == Some(0) {
+        return Err("must not have the port 0".into());
+    }
+    let before_query = &text[..text.find(['?', '#']).unwrap_or(text.len())];
+    if before_query.contains("{{") {
+        return Err("may have placeholders in its query only".into());
+    }
+    // What is sent is this, and it is stricter about hosts than the parser is.
+    if Uri::try_from(url.as_str()).is_err() {
+        return Err("is not a valid URL for a request".into());
     }
     targets.check(&url).map_err(Fault::from)?;
     Ok(text.to_owned())

@@ -33,7 +33,8 @@ pub(crate) async fn list(
     } else {
         filtered(&deps, principal.account, request, &filter).await?
     };
-    let jobs = jobs.into_iter().map(|(job, state)| JobOutput::new(job, &state)).collect();
+    let now = deps.clock.now();
+    let jobs = jobs.into_iter().map(|(job, state)| JobOutput::new(job, &state, now)).collect();
     Ok(axum::Json(Page::new(request, total, jobs)))
 }
 
@@ -93,7 +94,7 @@ async fn whole(
     if request.offset() >= total {
         return Ok((total, Vec::new()));
     }
-    let keys = page::keys::<AccountJobs>(deps, &account.0.to_be_bytes(), request).await?;
+    let keys = page::keys::<AccountJobs>(deps, &account.0.to_be_bytes(), request, |_| true).await?;
     // A job that was deleted since the keys were read is left out.
     let jobs = deps.read(|view| {
         keys.iter().filter_map(|key| load(view, account, key.job).transpose()).collect::<Result<_, _>>()

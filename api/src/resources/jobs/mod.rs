@@ -46,7 +46,7 @@ pub(crate) async fn get(
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<Data<JobOutput>>, ApiError> {
     let (job, state) = find(&deps, principal.account, id)?;
-    Ok(data(JobOutput::new(job, &state)))
+    Ok(data(JobOutput::new(job, &state, deps.clock.now())))
 }
 
 /// A job of `account`, configuration and progress of one moment.

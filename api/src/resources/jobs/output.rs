@@ -1,8 +1,11 @@
 //! What a client sees of a job.
 
+use crate::resources::executions;
 use crate::time::Rfc3339;
 use domain::execution::ExecutionStatus;
 use domain::job::{Delivery, Job, JobState, LastRun, Method, MisfirePolicy, OverlapPolicy, RetryPolicy};
+use domain::schedule::Schedule;
+use domain::time::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -54,8 +57,9 @@ impl Serialize for Headers {
 }
 
 impl JobOutput {
-    pub(crate) fn new(job: Job, state: &JobState) -> Self {
+    pub(crate) fn new(job: Job, state: &JobState, now: Timestamp) -> Self {
         let last = state.last_run.as_ref();
+        let next_run_at = next_run_at(&job, state, now);
         Self {
             id: job.id.to_string(),
             name: job.name,
@@ -73,7 +77,7 @@ impl JobOutput {
             headers: Headers(job.request.headers),
             body: job.request.body,
             store_response_body: job.store_response_body,
-            next_run_at: state.next_run_at.map(Rfc3339),
+            next_run_at: next_run_at.map(Rfc3339),
             last_run_at: last.map(|last| Rfc3339(last.at)),
             last_status: last.map(|last| last.status).map(ExecutionStatus::as_str),
             last_duration_ms: last.map(|last| last.duration_ms),
@@ -87,6 +91,21 @@ impl JobOutput {
             paused_at: state.paused_at.map(Rfc3339),
         }
     }
+}
+
+/// The next instant at which the job fires.
+///
+/// The cursor has passed what is claimed already, ahead of its instant. While it rests, nothing fires, and what no longer fits
+/// the schedule is going to be skipped.
+pub(super) fn next_run_at(job: &Job, state: &JobState, now: Timestamp) -> Option<Timestamp> {
+    let cursor = state.next_run_at?;
+    let claimed: Vec<_> = executions::not_yet_due(state, now).map(|id| id.at).collect();
+    if claimed.is_empty() {
+        return Some(cursor);
+    }
+    let schedule = Schedule::parse(&job.cron_expression, &job.timezone).ok();
+    let fits = |at: &Timestamp| schedule.as_ref().is_some_and(|schedule| schedule.is_due(*at));
+    Some(claimed.into_iter().filter(fits).fold(cursor, Timestamp::min))
 }
 
 /// The job's own status; a paused space does not change it.

@@ -46,7 +46,7 @@ pub(crate) async fn create(
     let state = JobState { next_run_at: next_run_at.filter(|_| !is_idle), ..JobState::default() };
     for salt in 0..TRIES_MAX {
         job.id = JobId(once.number(salt));
-        let answer = data(JobOutput::new(job.clone(), &state));
+        let answer = data(JobOutput::new(job.clone(), &state, job.created_at));
         let jobs_max = deps.plans.of(principal.plan).jobs_max;
         let command = CreateJob { job: job.clone(), next_run_at, paused: false, jobs_max };
         let command = Command::CreateJob(Box::new(command));
@@ -80,7 +80,7 @@ pub(crate) async fn update(
         let mut job = old.clone();
         input.apply_to(&mut job);
         if job == old {
-            return Ok(data(JobOutput::new(old, &state)));
+            return Ok(data(JobOutput::new(old, &state, deps.clock.now())));
         }
         let now = deps.clock.now();
         job.updated_at = now.max(old.updated_at);
@@ -93,7 +93,7 @@ pub(crate) async fn update(
             Err(error) => return Err(refused(error.into())),
             Ok(_) => {
                 let (job, state) = find(&deps, principal.account, id)?;
-                return Ok(data(JobOutput::new(job, &state)));
+                return Ok(data(JobOutput::new(job, &state, deps.clock.now())));
             }
         }
         (old, state) = find(&deps, principal.account, id)?;

@@ -1,8 +1,9 @@
 use super::*;
 use crate::clock::SystemClock;
-use crate::executor::egress::EgressPolicy;
+use crate::executor::egress::EgressError;
 use futures::future::{join, join_all};
 use parking_lot::Mutex;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -41,7 +42,11 @@ fn attempt_of(request: &Request) -> AttemptRequest<'_> {
 }
 
 async fn send(client: &HttpClient, request: &Request) -> AttemptReport {
-    client.send(attempt_of(request), &SystemClock::new(), |_| true).await.expect("it may start")
+    client.send(attempt_of(request), &SystemClock::new(), may).await.expect("it may start")
+}
+
+fn may(_: Timestamp) -> Result<(), Infallible> {
+    Ok(())
 }
 
 /// What went wrong, as status, kind and message.
@@ -174,7 +179,7 @@ async fn a_body_is_kept_only_for_jobs_that_want_it() {
     let target = Target::with_body("200 OK", "secret").await;
     let request = request(target.url("/"));
     let attempt = AttemptRequest { store_response_body: false, ..attempt_of(&request) };
-    let report = client().send(attempt, &SystemClock::new(), |_| true).await.unwrap();
+    let report = client().send(attempt, &SystemClock::new(), may).await.unwrap();
     assert_eq!((report.attempt.status_code, report.body), (Some(200), None));
 }
 
@@ -278,7 +283,7 @@ async fn private_targets_are_refused_unless_allowed() {
             .unwrap();
     let target = Target::with_body("200 OK", "").await;
     let port = target.address.port();
-    let expected = (None, ErrorKind::BlockedTarget, "Target address is not allowed".to_owned());
+    let expected = (None, ErrorKind::BlockedTarget, EgressError::Private.message().to_owned());
     for host in [
         "127.0.0.1",
         "127.1",
@@ -304,15 +309,31 @@ async fn a_name_that_resolves_to_a_private_address_is_refused() {
     let target = Target::with_body("200 OK", "").await;
     let request = request(format!("http://innocent.test:{}/", target.address.port()));
     let client = |egress| HttpClient::with_lookup(HttpSettings::new(egress), to_loopback).unwrap();
-    let expected = (None, ErrorKind::BlockedTarget, "Target address is not allowed".to_owned());
+    let expected = |error: EgressError| (None, ErrorKind::BlockedTarget, error.message().to_owned());
 
     let strict = EgressPolicy { allow_http: true, ..EgressPolicy::default() };
-    assert_eq!(failing(&client(strict), &request).await, expected);
+    assert_eq!(failing(&client(strict), &request).await, expected(EgressError::Private));
     let own = EgressPolicy { refused_endpoints: [target.address].into(), ..open_policy() };
-    assert_eq!(failing(&client(own), &request).await, expected);
+    assert_eq!(failing(&client(own), &request).await, expected(EgressError::Own));
     assert_eq!(*target.connections.lock(), 0);
 
     assert_eq!(send(&client(open_policy()), &request).await.attempt.status_code, Some(200));
+}
+
+#[tokio::test]
+async fn an_endpoint_of_the_cluster_that_has_a_name_is_refused_by_whatever_leads_there() {
+    let target = Target::with_body("200 OK", "").await;
+    let port = target.address.port();
+    let own = EgressPolicy { refused_names: [("node1.internal".to_owned(), port)].into(), ..open_policy() };
+    let client = HttpClient::with_lookup(HttpSettings::new(own), to_loopback).unwrap();
+    let expected = (None, ErrorKind::BlockedTarget, EgressError::Own.message().to_owned());
+    for host in ["node1.internal", "alias.test", "127.0.0.1", "[::ffff:127.0.0.1]", "2130706433"] {
+        assert_eq!(failing(&client, &request(format!("http://{host}:{port}/"))).await, expected, "{host}");
+    }
+    assert_eq!(*target.connections.lock(), 0);
+
+    let other = Target::with_body("200 OK", "").await;
+    assert_eq!(send(&client, &request(other.url("/"))).await.attempt.status_code, Some(200));
 }
 
 #[tokio::test]
@@ -374,6 +395,23 @@ async fn a_body_goes_as_it_is_with_a_fitting_content_type() {
 }
 
 #[tokio::test]
+async fn a_request_that_could_have_a_body_says_that_it_has_none() {
+    for (method, body, expected) in [
+        (Method::Post, None, vec!["0"]),
+        (Method::Put, None, vec!["0"]),
+        (Method::Patch, Some(""), vec!["0"]),
+        (Method::Post, Some("x"), vec!["1"]),
+        (Method::Get, None, vec![]),
+        (Method::Delete, None, vec![]),
+    ] {
+        let target = Target::with_body("200 OK", "").await;
+        let request = Request { method, body: body.map(str::to_owned), ..request(target.url("/")) };
+        assert_eq!(send(&client(), &request).await.attempt.failure, None);
+        assert_eq!(target.only_request().header("content-length"), expected, "{method:?} {body:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_fails_without_a_request() {
     let target = Target::with_body("200 OK", "").await;
     for (url, header, message) in [
@@ -404,23 +442,36 @@ async fn a_large_body_is_cut() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_left_at_the_bound() {
-    let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-    answer.resize(answer.len() + 4 * DRAIN_BYTES_MAX, b'x');
-    // The connection stays open, so that only the bound can end the reading.
-    let target = Target::answering(answer, Then::KeepOpen).await;
+async fn a_success_is_read_to_its_end() {
+    let body = "x".repeat(4 * DRAIN_BYTES_MAX);
+    let target = Target::with_body("200 OK", &body).await;
     let report = send(&client(), &request(target.url("/"))).await;
     assert_eq!((report.attempt.status_code, report.attempt.failure), (Some(200), None));
     assert!(report.body.unwrap().truncated);
+
+    let half = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", 2 * body.len());
+    let target = Target::answering(half, Then::KeepOpen).await;
+    let request = Request { timeout_sec: 1, ..request(target.url("/")) };
+    let (status, kind, _) = failing(&client(), &request).await;
+    assert_eq!((status, kind), (Some(503), ErrorKind::Timeout));
 }
 
-#[test]
-fn bytes_that_are_no_text_are_replaced_and_bounded() {
-    assert_eq!(decode(b"a\xffb", false), ResponseBody { text: "a\u{fffd}b".to_owned(), truncated: false });
-    assert_eq!(decode(b"a\xc3", false).text, "a\u{fffd}");
-    assert_eq!(decode(b"a\xc3", true), ResponseBody { text: "a".to_owned(), truncated: true });
-    let noise = decode(&[0xff; limits::RESPONSE_BODY_BYTES_MAX], false);
-    assert!(noise.text.len() <= limits::RESPONSE_BODY_BYTES_MAX && noise.truncated);
+#[tokio::test]
+async fn a_body_without_end_is_left_at_the_bound() {
+    // The connection stays open, so that only the bound can end the reading.
+    let endless = async |status: &str, bytes: usize| {
+        let mut answer = format!("HTTP/1.1 {status}\r\n\r\n").into_bytes();
+        answer.resize(answer.len() + bytes, b'x');
+        let target = Target::answering(answer, Then::KeepOpen).await;
+        let report = send(&client(), &request(target.url("/"))).await;
+        assert!(report.body.unwrap().truncated);
+        let failure = report.attempt.failure.unwrap();
+        (report.attempt.status_code, failure.kind, failure.message)
+    };
+    let expected = (Some(200), ErrorKind::Connect, "Answer is longer than 16 MiB".to_owned());
+    assert_eq!(endless("200 OK", ANSWER_BYTES_MAX + DRAIN_BYTES_MAX).await, expected);
+    let expected = (Some(500), ErrorKind::HttpStatus, "HTTP 500".to_owned());
+    assert_eq!(endless("500 Internal Server Error", 2 * DRAIN_BYTES_MAX).await, expected);
 }
 
 #[tokio::test]
@@ -501,12 +552,36 @@ async fn nothing_is_sent_when_it_may_not_start() {
     let mut asked_at = None;
     let clock = SystemClock::new();
     let before = clock.now();
-    let report = client()
+    let client = client();
+    let report = client
         .send(attempt_of(&request), &clock, |at| {
             asked_at = Some(at);
-            false
+            Err("not now")
         })
         .await;
-    assert_eq!((report, *target.connections.lock()), (None, 0));
+    assert_eq!((report, *target.connections.lock()), (Err("not now"), 0));
     assert!(asked_at.is_some_and(|at| at >= before));
+    assert_eq!(client.free_places(), IN_FLIGHT_MAX_DEFAULT);
+}
+
+#[tokio::test]
+async fn the_question_is_asked_when_the_place_is_there() {
+    let mut tasks = JoinSet::new();
+    let (url, counts) = crowd(2, &mut tasks).await;
+    let settings = HttpSettings { in_flight_per_host_max: 2, ..HttpSettings::new(open_policy()) };
+    let (client, request) = (HttpClient::new(settings).unwrap(), request(url));
+    let asked = Mutex::new(Vec::new());
+    let clock = SystemClock::new();
+    join_all((0..4).map(|n| {
+        client.send(attempt_of(&request), &clock, {
+            let (asked, counts) = (&asked, &counts);
+            move |_| {
+                asked.lock().push((n, counts.lock().1));
+                Ok::<_, Infallible>(())
+            }
+        })
+    }))
+    .await;
+    // The last two had to wait until two answers were there.
+    assert_eq!(asked.into_inner()[2..], [(2, 2), (3, 2)]);
 }

@@ -77,6 +77,9 @@ fn urls_are_absolute_public_and_without_secrets() {
         &[
             "\"https://api.example.com/backup\"",
             "\"https://example.com/?id={{execution_id}}#x\"",
+            "\"https://example.com/?id={{execution_id}}#{{job_id}}\"",
+            "\"https://example.com/{a}/é?q=\\\"<>|^`é\"",
+            "\"https://bücher.example/\"",
             "\"https://[2606::1]:8443\"",
         ],
     );
@@ -97,6 +100,11 @@ fn urls_are_absolute_public_and_without_secrets() {
             "\" https://example.com\"",
             "\"https://exa\\nmple.com\"",
             "\"https://example.com:99999\"",
+            "\"https://example.com:0/\"",
+            "\"https://{{job_id}}/\"",
+            "\"https://{{job_id}}.example.com/?a={{job_id}}\"",
+            "\"https://example.com/{{job_id}}\"",
+            "\"https://{x}.example.com/\"",
             "\"http://example.com\"",
             &too_long,
         ],

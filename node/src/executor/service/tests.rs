@@ -1,0 +1,184 @@
+use super::*;
+use crate::clock::SystemClock;
+use crate::executor::egress::EgressPolicy;
+use crate::executor::http::HttpSettings;
+use domain::execution::ExecutionStatus;
+use domain::id::{AccountId, ExecutionId, JobId};
+use domain::job::{Delivery, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+const NODE: NodeId = NodeId(1);
+const INCARNATION: Incarnation = Incarnation(7);
+const SOON: Duration = Duration::from_secs(10);
+
+fn job(url: String) -> Job {
+    Job {
+        id: JobId(7),
+        account: AccountId(1),
+        space: None,
+        name: "payroll".to_owned(),
+        cron_expression: "* * * * *".to_owned(),
+        timezone: "UTC".to_owned(),
+        request: Request { url, method: Method::Get, headers: Vec::new(), body: None, timeout_sec: 30 },
+        retry: Retry::default(),
+        tags: Vec::new(),
+        store_response_body: false,
+        alert_channels: None,
+        overlap: OverlapPolicy::Allow,
+        misfire: MisfirePolicy::RunOnce,
+        delivery: Delivery::AtLeastOnce,
+        created_at: Timestamp::EPOCH,
+        updated_at: Timestamp::EPOCH,
+    }
+}
+
+fn id(secs: u64) -> ExecutionId {
+    ExecutionId::scheduled(JobId(7), Timestamp::from_secs(secs))
+}
+
+/// Answers one request after the other, each when it is told to, and counts them.
+async fn answer_when_told(listener: TcpListener, seen: Arc<Mutex<usize>>, tell: Arc<Notify>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut head).await.unwrap();
+        }
+        *seen.lock() += 1;
+        tell.notified().await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+    }
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let waited = timeout(SOON, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
+}
+
+/// What the state says of each execution, and as of when it was asked.
+#[derive(Default)]
+struct State {
+    withheld: HashMap<ExecutionId, fn() -> Withheld>,
+    asked: Vec<(ExecutionId, Timestamp)>,
+}
+
+#[tokio::test]
+async fn what_changes_while_an_order_waits_for_its_place_counts() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let job = job(format!("http://{}/", listener.local_addr().unwrap()));
+    let egress = EgressPolicy { allow_private: true, allow_http: true, ..EgressPolicy::default() };
+    // One place, so that all but the first order wait.
+    let settings = HttpSettings { in_flight_per_host_max: 1, ..HttpSettings::new(egress) };
+    let state = Arc::new(Mutex::new(State::default()));
+    let asked = Arc::clone(&state);
+    let may_start: MayStart = Arc::new(move |order, as_of| {
+        let mut state = asked.lock();
+        state.asked.push((order.execution.id, as_of));
+        state.withheld.get(&order.execution.id).map_or(Ok(()), |withheld| Err(withheld()))
+    });
+    let holding = Holding::default();
+    let (recorder, mut outcomes) = RecorderHandle::for_test(holding.clone());
+    let client = HttpClient::new(settings).unwrap();
+    let (executor, handle) =
+        Executor::new(NODE, client, Arc::new(SystemClock::new()), may_start, recorder, holding.clone());
+    let (seen, tell, stop) = (Arc::new(Mutex::new(0)), Arc::new(Notify::new()), CancellationToken::new());
+
+    let scenario = async {
+        let ordered_at = Timestamp::from_secs(60);
+        for secs in [60, 120, 180, 240] {
+            let execution = Execution::scheduled(id(secs), ordered_at, NODE, INCARNATION);
+            assert!(holding.begin(execution.id, 1));
+            handle.start(Order { execution, job: job.clone(), incarnation: INCARNATION, ordered_at }).await;
+        }
+        until("the first request", || *seen.lock() == 1).await;
+        {
+            let mut state = state.lock();
+            assert_eq!(state.asked, [(id(60), ordered_at)], "the others have no place yet");
+            state.withheld.insert(id(120), || Withheld::Skip("The job was paused"));
+            state.withheld.insert(id(180), || Withheld::Gone);
+            state.withheld.insert(id(240), || Withheld::Wait);
+        }
+        tell.notify_one();
+
+        let sent = timeout(SOON, outcomes.recv()).await.unwrap().unwrap();
+        assert!(matches!(sent.result, AttemptResult::Sent { .. }) && sent.execution == id(60), "{sent:?}");
+        let skipped = timeout(SOON, outcomes.recv()).await.unwrap().unwrap();
+        let AttemptResult::Skipped { reason, .. } = skipped.result else { panic!("{skipped:?}") };
+        assert_eq!((skipped.execution, reason.as_str()), (id(120), "The job was paused"));
+        until("the third to be dropped", || !holding.has_begun(id(180), 1)).await;
+
+        // Out of touch, it waits without holding up others, and is then judged by the time that took.
+        let waits = || state.lock().asked.iter().filter(|(asked, _)| *asked == id(240)).count();
+        until("a second look", || waits() >= 2).await;
+        state.lock().withheld.remove(&id(240));
+        until("the request that waited", || *seen.lock() == 2).await;
+        tell.notify_one();
+        let sent = timeout(SOON, outcomes.recv()).await.unwrap().unwrap();
+        assert_eq!(sent.execution, id(240));
+        let as_of: Vec<_> = {
+            let state = state.lock();
+            state.asked.iter().filter(|(asked, _)| *asked == id(240)).map(|(_, as_of)| *as_of).collect()
+        };
+        assert_eq!(as_of[0], ordered_at, "waiting for a place makes nothing missed");
+        assert!(as_of[1] > ordered_at);
+        stop.cancel();
+    };
+    let target = answer_when_told(listener, Arc::clone(&seen), Arc::clone(&tell));
+    tokio::select! {
+        () = target => unreachable!("it never ends"),
+        (ran, ()) = async { tokio::join!(executor.run(stop.clone()), scenario) } => ran.unwrap(),
+    }
+    assert_eq!(*seen.lock(), 2);
+    assert!(outcomes.recv().await.is_none(), "nothing else came of it");
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_read_ends_the_executor() {
+    let may_start: MayStart =
+        Arc::new(|_, _| Err(Withheld::Failed(storage::Error::Inconsistent("for the test"))));
+    let holding = Holding::default();
+    let (recorder, _outcomes) = RecorderHandle::for_test(holding.clone());
+    let egress = EgressPolicy { allow_private: true, allow_http: true, ..EgressPolicy::default() };
+    let client = HttpClient::new(HttpSettings::new(egress)).unwrap();
+    let (executor, handle) =
+        Executor::new(NODE, client, Arc::new(SystemClock::new()), may_start, recorder, holding);
+    let at = Timestamp::from_secs(60);
+    let execution = Execution::scheduled(id(60), at, NODE, INCARNATION);
+    let job = job("http://127.0.0.1:1/".to_owned());
+    handle.start(Order { execution, job, incarnation: INCARNATION, ordered_at: at }).await;
+    let ended = timeout(SOON, executor.run(CancellationToken::new())).await.unwrap();
+    assert!(matches!(ended, Err(storage::Error::Inconsistent(_))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn executions_are_counted_once_by_how_they_end() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let rendered = recorder.handle();
+    let execution = Execution::scheduled(id(60), Timestamp::from_secs(60), NODE, INCARNATION);
+    let lost = {
+        let mut lost = execution.clone();
+        lost.orphan(Timestamp::from_secs(600), Delivery::AtLeastOnce);
+        lost
+    };
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let (handle, _outcomes) = RecorderHandle::for_test(Holding::default());
+    let at = Timestamp::from_secs(601);
+    handle.skip(&execution, NODE, INCARNATION, at, "The job was paused").await;
+    handle.skip(&lost, NODE, INCARNATION, at, "Missed while the cluster was down").await;
+    let text = rendered.render();
+    for status in [ExecutionStatus::Skipped, ExecutionStatus::Failed] {
+        let line =
+            format!("justrun_executions_total{{status=\"{}\",trigger=\"schedule\"}} 1", status.as_str());
+        assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+    }
+}
