@@ -76,13 +76,16 @@ impl Standing {
     }
 }
 
+/// What this node has of each limit.
+type Entries = HashMap<(AccountId, Bucket), Arc<Entry>>;
+
 /// Counts requests. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct RateLimiter {
     cluster: Cluster,
     clock: Arc<dyn Clock>,
     limits: RateLimits,
-    accounts: Arc<Mutex<HashMap<(AccountId, Bucket), Arc<Entry>>>>,
+    accounts: Arc<Mutex<Entries>>,
     addresses: Arc<Mutex<Counts<IpAddr>>>,
 }
 

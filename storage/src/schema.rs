@@ -37,6 +37,11 @@
 //! | 0x60 | `answers` | account, hash of the idempotency key | [`Answer`] |
 //! | 0x61 | `answers_by_expiry` | expiry, account, hash of the idempotency key | `()` |
 
+mod key_reader; // numbers off a key
+mod records; // values that are no noun of the domain
+
+pub use records::{Answer, Meta, Secrets, Session, Usage};
+
 use crate::keyspace::Keyspace;
 use domain::account::{Account, ApiKey, KeyHash, User};
 use domain::channel::{Channel, EventKind};
@@ -44,109 +49,11 @@ use domain::delivery::Delivery;
 use domain::execution::{Diagnosis, DueItem, Execution, ResponseBody};
 use domain::id::{AccountId, ChannelId, DeliveryId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
 use domain::job::{Job, JobState};
-use domain::node::{Node, SessionId};
+use domain::node::Node;
 use domain::shard::{ShardId, ShardMap};
 use domain::space::Space;
-use domain::time::{Month, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-/// Facts about the state as a whole, in one record.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Meta {
-    /// The latest instant a command was applied at; the state's clock never runs backwards.
-    #[serde(default)]
-    pub now: Timestamp,
-    /// The last incarnation given out.
-    #[serde(default)]
-    pub last_incarnation: u64,
-    /// Whether there has been a first account.
-    #[serde(default)]
-    pub bootstrapped: bool,
-    /// Jobs that are not paused themselves.
-    #[serde(default)]
-    pub jobs_active: u64,
-    /// Jobs that are.
-    #[serde(default)]
-    pub jobs_paused: u64,
-    /// Alert channels of all accounts. Without any, an outcome need not look for them.
-    #[serde(default)]
-    pub channels: u64,
-    /// Those that are told of every execution.
-    #[serde(default)]
-    pub channels_of_all: u64,
-}
-
-/// What only the nodes may know.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Secrets {
-    /// What session tokens are signed with; 32 random bytes.
-    pub session_key: Vec<u8>,
-}
-
-impl std::fmt::Debug for Secrets {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secrets(…)")
-    }
-}
-
-/// The answer to a request that named itself with an idempotency key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// SHA-256 of the request.
-    pub request: [u8; 32],
-    /// What whoever proposed wants to remember of its answer.
-    pub memo: Vec<u8>,
-    /// The encoded replies to the commands that were applied with it.
-    pub replies: Vec<u8>,
-    /// When it is forgotten.
-    pub expires_at: Timestamp,
-}
-
-/// The proposals of one process that have been applied, and what was answered.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Session {
-    /// The process.
-    pub session: SessionId,
-    /// Everything below is over and forgotten.
-    pub acknowledged_below: u64,
-    /// The encoded replies by sequence.
-    pub replies: BTreeMap<u64, Vec<u8>>,
-}
-
-/// What an account has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// How many jobs.
-    #[serde(default)]
-    pub jobs: u64,
-    /// Which month `executions` counts.
-    #[serde(default)]
-    pub month: Month,
-    /// Executions that ended in that month, skipped ones left out.
-    #[serde(default)]
-    pub executions: u64,
-    /// Which day `diagnoses` counts, in days since the Unix epoch.
-    #[serde(default)]
-    pub day: u64,
-    /// Diagnoses made on that day.
-    #[serde(default)]
-    pub diagnoses: u64,
-}
-
-impl Usage {
-    /// Executions that ended in the month of `now`.
-    #[must_use]
-    pub fn executions_in_month_of(&self, now: Timestamp) -> u64 {
-        if self.month == now.month() { self.executions } else { 0 }
-    }
-
-    /// Diagnoses made on the day of `now`.
-    #[must_use]
-    pub fn diagnoses_on_day_of(&self, now: Timestamp) -> u64 {
-        if self.day == now.as_days() { self.diagnoses } else { 0 }
-    }
-}
+use domain::time::Timestamp;
+use key_reader::KeyReader;
 
 /// A key that is one 64-bit number.
 macro_rules! numbered {
@@ -361,39 +268,6 @@ impl Keyspace for EndedSessions {
         let mut reader = KeyReader(bytes);
         let key = (Timestamp::from_millis(reader.u64()?), reader.u64()?);
         reader.end(key)
-    }
-}
-
-/// Takes big-endian numbers off the front of a key.
-struct KeyReader<'a>(&'a [u8]);
-
-impl KeyReader<'_> {
-    fn u64(&mut self) -> Option<u64> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u64::from_be_bytes(*number))
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        let (number, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(u16::from_be_bytes(*number))
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        let (number, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*number)
-    }
-
-    fn hash(&mut self) -> Option<KeyHash> {
-        let (hash, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*hash)
-    }
-
-    fn end<T>(&self, value: T) -> Option<T> {
-        self.0.is_empty().then_some(value)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::message::Message;
 use super::*;
 use crate::clock::SystemClock;
-use crate::executor::egress::{EgressPolicy, Lookup, system_lookup};
+use crate::executor::egress::{EgressError, EgressPolicy, Lookup, system_lookup};
 use bytes::Bytes;
 use domain::channel::EventKind;
 use domain::delivery::Delivery;
@@ -290,13 +290,13 @@ async fn what_jobs_may_not_call_channels_may_not_either() {
     let strict =
         senders_with(EgressPolicy { allow_http: true, ..EgressPolicy::default() }, system_lookup, None);
     let refused = strict.send(&local(fake.url("/x")), &Message::of(&failed())).await;
-    assert_eq!(refused, later("Target address is not allowed", None));
+    assert_eq!(refused, later(EgressError::Private.message(), None));
     let resolved =
         senders_with(EgressPolicy { allow_http: true, ..EgressPolicy::default() }, to_loopback, None);
     let url = format!("http://innocent.test:{}/x", fake.addr.port());
     assert_eq!(
         resolved.send(&local(url), &Message::of(&failed())).await,
-        later("Target address is not allowed", None)
+        later(EgressError::Private.message(), None)
     );
     assert!(fake.seen.lock().is_empty());
     assert_eq!(send(local("http://127.0.0.1:1/".to_owned())).await, later("Connection refused", None));

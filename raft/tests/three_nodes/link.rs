@@ -1,6 +1,7 @@
 //! The network from one node to another: it can be cut, lose answers, hold back everything, or forget connections.
 
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,8 +37,8 @@ struct Rule {
 struct Shared {
     target: Mutex<Option<SocketAddr>>,
     rule: watch::Sender<Rule>,
-    /// What happens once so many more bytes of calls have passed.
-    budget: Mutex<Option<(u64, Trip)>>,
+    /// What happens once so many more bytes of calls have passed, one after the other.
+    budget: Mutex<VecDeque<(u64, Trip)>>,
     /// Bytes of calls that have passed.
     passed: Mutex<u64>,
     /// Connections that were asked for.
@@ -69,7 +70,7 @@ impl Link {
         let shared = Arc::new(Shared {
             target: Mutex::new(None),
             rule: watch::Sender::new(Rule { mode: Mode::Open, resets: 0, forgets: 0 }),
-            budget: Mutex::new(None),
+            budget: Mutex::default(),
             passed: Mutex::new(0),
             asked: AtomicUsize::new(0),
         });
@@ -99,14 +100,14 @@ impl Link {
         self.set(Mode::Cut);
     }
 
-    /// Arms `trip` for when so many more bytes of calls have passed.
-    pub(crate) fn trip_after(&self, bytes: u64, trip: Trip) {
-        *self.shared.budget.lock() = Some((bytes, trip));
+    /// Arms `trip` for when so many more bytes of calls have passed, and again for when so many more have since.
+    pub(crate) fn trip_after(&self, bytes: &[u64], trip: Trip) {
+        *self.shared.budget.lock() = bytes.iter().map(|bytes| (*bytes, trip)).collect();
     }
 
-    /// Whether the last trip that was armed has happened.
+    /// Whether all trips that were armed have happened.
     pub(crate) fn has_tripped(&self) -> bool {
-        self.shared.budget.lock().is_none()
+        self.shared.budget.lock().is_empty()
     }
 
     /// Connections that were asked for so far.
@@ -125,11 +126,11 @@ impl Shared {
         let bytes = bytes as u64;
         *self.passed.lock() += bytes;
         let mut budget = self.budget.lock();
-        match budget.as_mut() {
+        match budget.front_mut() {
             Some((left, _)) if *left > bytes => *left -= bytes,
             Some((_, trip)) => {
                 let trip = *trip;
-                *budget = None;
+                budget.pop_front();
                 drop(budget);
                 self.rule.send_modify(|rule| match trip {
                     Trip::Reset => rule.resets += 1,
