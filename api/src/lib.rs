@@ -16,10 +16,12 @@ mod health; // alive, ready, metrics
 mod json; // JSON as it was sent: order and duplicates kept
 mod observe; // request ids, metrics, the log of what went wrong
 mod once; // requests that are answered once
+pub mod outbound; // calls to services outside
 mod page; // lists in pages
 mod resources; // one file a resource
 mod routes; // THE TABLE: what can be called
 mod server; // connections: limits, timeouts, shutdown
+pub mod services; // what the operator says of services outside
 mod time; // instants as text
 
 use axum::Router;
@@ -45,6 +47,10 @@ pub struct Deps {
     pub targets: Arc<dyn TargetPolicy>,
     /// What each plan allows.
     pub plans: Arc<Plans>,
+    /// Calls services outside.
+    pub outbound: Arc<dyn outbound::Outbound>,
+    /// Which ones, and how they know us.
+    pub services: Arc<services::Services>,
     /// Renders this node's metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }

@@ -3,7 +3,7 @@
 
 use crate::Deps;
 use crate::error::ApiError;
-use crate::resources::{cluster, executions, jobs};
+use crate::resources::{billing, cluster, diagnoses, executions, jobs, migrate};
 use crate::{gate, health};
 use axum::Router;
 use axum::http::{Method, StatusCode};
@@ -23,8 +23,16 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/executions/{id}/diagnosis", post(diagnoses::create))
+        .route("/v1/billing/usage", get(billing::usage))
+        .route("/v1/billing/checkout", post(billing::checkout))
+        .route("/v1/billing/portal", post(billing::portal))
+        .route("/v1/migrate/easycron", post(migrate::easycron))
+        .route("/v1/migrate/cronjob-org", post(migrate::cronjob_org))
+        .route("/v1/migrate/json", post(migrate::json))
         .route_layer(from_fn_with_state(deps.clone(), gate::pass))
         .route("/v1/cluster", get(cluster::get))
+        .route("/v1/billing/stripe/webhook", post(billing::webhook))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -18,6 +18,7 @@ use crate::executor::http::{BuildError, HttpClient, HttpSettings};
 use crate::executor::{Executor, MayStart};
 use crate::founder::Founder;
 use crate::gauges;
+use crate::outbound::OutboundClient;
 use crate::recorder::Recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Parts, Scheduler};
@@ -180,8 +181,15 @@ pub async fn run(
 
     listeners.api.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
-    let router =
-        api::router(api::Deps { cluster, clock, targets: Arc::new(egress), plans: Arc::default(), metrics });
+    let router = api::router(api::Deps {
+        cluster,
+        clock,
+        targets: Arc::new(egress),
+        plans: Arc::default(),
+        outbound: Arc::new(OutboundClient::new().map_err(BuildError::from)?),
+        services: Arc::new(settings.services.clone()),
+        metrics,
+    });
     supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));
 
     let failed = tokio::select! {

@@ -2,6 +2,7 @@
 //! together.
 
 mod layers;
+mod services;
 
 use crate::cli::{Command, DevArgs, ServerArgs};
 use crate::executor::egress::EgressPolicy;
@@ -140,6 +141,8 @@ pub struct ServerSettings {
     pub egress: EgressPolicy,
     /// The API key of the account made on the first start of the cluster.
     pub bootstrap_api_key: Option<Secret>,
+    /// Services outside.
+    pub services: api::services::Services,
     /// How early firings are claimed.
     pub claim_ahead: Duration,
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
@@ -162,7 +165,7 @@ pub fn parse(
         layers::Merged::Show(text) => Ok(Invocation::Show(text)),
         layers::Merged::Run(cli) => match cli.command {
             Command::Dev(args) => Ok(Invocation::Dev(dev(args)?)),
-            Command::Server(args) => Ok(Invocation::Server(Box::new(server(args)?))),
+            Command::Server(args) => Ok(Invocation::Server(Box::new(server(*args)?))),
         },
     }
 }
@@ -226,6 +229,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             format!("http://{host}:{}", api_addr.port())
         }
     };
+    let services = services::services(args.services, &advertise_api_url)?;
     let environment = args.environment.unwrap_or_default();
     let is_development = environment == Environment::Development;
     Ok(ServerSettings {
@@ -244,6 +248,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             ..EgressPolicy::default()
         },
         bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
+        services,
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
         log_format: args.log_format.unwrap_or_default(),

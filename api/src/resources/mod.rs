@@ -1,9 +1,12 @@
 //! One file a resource: what its bodies look like, its handlers, and how it is made of domain types,
 //! which are never sent to clients themselves.
 
+pub(crate) mod billing;
 pub(crate) mod cluster;
+pub(crate) mod diagnoses;
 pub(crate) mod executions;
 pub(crate) mod jobs;
+pub(crate) mod migrate;
 
 use serde::Serialize;
 

@@ -3,10 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod auth;
+mod billing;
 mod cluster;
+mod diagnoses;
 mod errors;
 mod executions;
 mod jobs;
+mod migrate;
 mod observed;
+mod outside;
 mod service;
 mod serving;
+mod webhook;

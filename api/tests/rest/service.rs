@@ -1,5 +1,7 @@
 //! One node with an account, its router, and a clock that stands still until it is moved.
 
+use crate::outside::Outside;
+use api::services::Services;
 use api::{Deps, TargetPolicy};
 use axum::Router;
 use axum::body::Body;
@@ -73,6 +75,7 @@ pub(crate) struct Service {
     pub(crate) cluster: Cluster,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) incarnation: Incarnation,
+    pub(crate) outside: Arc<Outside>,
     _dir: TempDir,
 }
 
@@ -119,22 +122,29 @@ impl Service {
     }
 
     pub(crate) async fn start_on(plan: Plan) -> Self {
+        Self::start_with(plan, Outside::services()).await
+    }
+
+    /// With settings of services outside that are not the usual ones.
+    pub(crate) async fn start_with(plan: Plan, services: Services) -> Self {
         let clock = clock();
         let (cluster, dir) = start_node(&clock, &[NODE]).await;
         let incarnation = cluster.register().await.unwrap();
         let account = account(ACCOUNT, plan);
         let key = key(KEY, ACCOUNT);
         cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await.unwrap();
-        let router = router(&cluster, &clock);
-        Self { router, cluster, clock, incarnation, _dir: dir }
+        let outside = Arc::new(Outside::new());
+        let router = router(&cluster, &clock, &outside, services);
+        Self { router, cluster, clock, incarnation, outside, _dir: dir }
     }
 
     /// A node that never finds the others, so that nobody leads.
     pub(crate) async fn start_without_quorum() -> Self {
         let clock = clock();
         let (cluster, dir) = start_node(&clock, &[NODE, NodeId(2), NodeId(3)]).await;
-        let router = router(&cluster, &clock);
-        Self { router, cluster, clock, incarnation: Incarnation(0), _dir: dir }
+        let outside = Arc::new(Outside::new());
+        let router = router(&cluster, &clock, &outside, Outside::services());
+        Self { router, cluster, clock, incarnation: Incarnation(0), outside, _dir: dir }
     }
 
     /// Makes a second account beside the first.
@@ -188,6 +198,19 @@ impl Service {
     pub(crate) async fn post(&self, path: &str) -> Answer {
         let builder = Request::builder().method("POST").uri(path).header("authorization", bearer(KEY));
         self.send(builder.body(Body::empty()).unwrap()).await
+    }
+
+    /// Sends a POST that names itself.
+    pub(crate) async fn call_once(&self, key: &str, path: &str, body: Value) -> Answer {
+        let mut request = request(KEY, "POST", path, body.to_string());
+        request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+        self.send(request).await
+    }
+
+    /// Waits until everything is on disk. A test that writes megabytes ends with this: the directory goes before
+    /// the storage does, and sled waits for ever for a large value whose file it could not make.
+    pub(crate) fn settle(&self) {
+        self.cluster.state().flush().unwrap();
     }
 
     /// Makes a job that is due every five minutes, and returns its id.
@@ -257,12 +280,14 @@ fn account(id: AccountId, plan: Plan) -> Account {
     Account { id, plan, email: None, billing: None, created_at: START }
 }
 
-fn router(cluster: &Cluster, clock: &Arc<ManualClock>) -> Router {
+fn router(cluster: &Cluster, clock: &Arc<ManualClock>, outside: &Arc<Outside>, services: Services) -> Router {
     api::router(Deps {
         cluster: cluster.clone(),
         clock: clock.clone(),
         targets: Arc::new(HttpsOnly),
         plans: Arc::default(),
+        outbound: outside.clone(),
+        services: Arc::new(services),
         metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
     })
 }
