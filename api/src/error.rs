@@ -73,6 +73,20 @@ pub enum ApiError {
     /// The body is not said to be JSON.
     #[error("the request body must be application/json")]
     MediaType,
+    /// The operator has not said how to take payments.
+    #[error("billing is not configured on this server")]
+    BillingNotConfigured,
+    /// The operator has not said who makes diagnoses.
+    #[error("AI diagnoses are not configured on this server")]
+    DiagnosisNotConfigured,
+    /// A service outside failed that the request needs.
+    #[error("{service} {fault}")]
+    Upstream {
+        /// Which.
+        service: &'static str,
+        /// What it did; reads well behind its name.
+        fault: Cow<'static, str>,
+    },
     /// Nobody leads, and nothing was changed.
     #[error("the cluster has no leader at the moment; nothing was changed, try again")]
     NoLeader,
@@ -108,6 +122,9 @@ impl ApiError {
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::BillingNotConfigured => (StatusCode::UNPROCESSABLE_ENTITY, "billing_not_configured"),
+            Self::DiagnosisNotConfigured => (StatusCode::UNPROCESSABLE_ENTITY, "diagnosis_not_configured"),
+            Self::Upstream { .. } => (StatusCode::BAD_GATEWAY, "upstream_error"),
             Self::NoLeader | Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
             Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),

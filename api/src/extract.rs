@@ -27,14 +27,28 @@ impl<S: Send + Sync> FromRequest<S> for Json {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        if !is_json(request.headers()) {
-            return Err(ApiError::MediaType);
-        }
-        let bytes = collect(request, limits::API_BODY_BYTES_MAX).await?;
-        json::parse(&bytes)
-            .map(Self)
-            .map_err(|error| fields::misshapen(fields::ROOT, format!("is not valid JSON: {error}")))
+        Ok(Self(json_of(request, limits::API_BODY_BYTES_MAX).await?))
     }
+}
+
+/// As [`Json`], of at most [`limits::IMPORT_BYTES_MAX`] bytes.
+pub(crate) struct ImportJson(pub(crate) Value);
+
+impl<S: Send + Sync> FromRequest<S> for ImportJson {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        Ok(Self(json_of(request, limits::IMPORT_BYTES_MAX).await?))
+    }
+}
+
+async fn json_of(request: Request, bytes_max: usize) -> Result<Value, ApiError> {
+    if !is_json(request.headers()) {
+        return Err(ApiError::MediaType);
+    }
+    let bytes = collect(request, bytes_max).await?;
+    json::parse(&bytes)
+        .map_err(|error| fields::misshapen(fields::ROOT, format!("is not valid JSON: {error}")))
 }
 
 /// The whole body of a request, of `bytes_max` bytes at most.

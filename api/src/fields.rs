@@ -61,6 +61,13 @@ impl Issues {
         self.push(field.into(), fault.into());
     }
 
+    /// Notes everything that was noted elsewhere.
+    pub(crate) fn absorb(&mut self, others: Self) {
+        self.misshapen |= others.misshapen;
+        let room = ISSUES_MAX.saturating_sub(self.list.len());
+        self.list.extend(others.list.into_iter().take(room));
+    }
+
     fn push(&mut self, field: String, fault: Fault) {
         if self.list.len() < ISSUES_MAX {
             let field = match field.char_indices().nth(FIELD_CHARS_MAX) {

@@ -19,12 +19,14 @@ pub mod key_use; // when each API key was last used
 mod keys; // how API keys are made
 mod observe; // request ids, metrics, the log of what went wrong
 mod once; // requests that are answered once
+pub mod outbound; // calls to services outside
 mod page; // lists in pages
 mod passwords; // hashed a few at a time
 mod rate_limit; // how often they may
 mod resources; // one file a resource
 mod routes; // THE TABLE: what can be called
 mod server; // connections: limits, timeouts, shutdown
+pub mod services; // what the operator says of services outside
 mod time; // instants as text
 mod tokens; // session tokens
 
@@ -67,6 +69,10 @@ pub struct Deps {
     pub passwords: Passwords,
     /// Whether strangers may make themselves an account.
     pub registration_open: bool,
+    /// Calls services outside.
+    pub outbound: Arc<dyn outbound::Outbound>,
+    /// Which ones, and how they know us.
+    pub services: Arc<services::Services>,
     /// Renders this node's metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }

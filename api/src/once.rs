@@ -209,6 +209,11 @@ pub(crate) async fn stranger(request: Request) -> Result<(AccountId, Request), A
 }
 
 impl OnceKey {
+    /// Whether a repetition of the request could be recognised.
+    pub(crate) fn is_named(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// A number that is the same for each repetition of the request and unlike all others: ids made of it
     /// make creating a thing twice impossible. Random when the request has no name.
     pub(crate) fn number(&self, salt: u64) -> u64 {

@@ -6,7 +6,9 @@ use crate::error::ApiError;
 use crate::gate::{self, Gate};
 use crate::health;
 use crate::rate_limit::RateLimiter;
-use crate::resources::{api_keys, channels, cluster, executions, jobs, sessions};
+use crate::resources::{
+    api_keys, billing, channels, cluster, diagnoses, executions, jobs, migrate, sessions,
+};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
@@ -28,6 +30,13 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/executions/{id}/diagnosis", post(diagnoses::create))
+        .route("/v1/billing/usage", get(billing::usage))
+        .route("/v1/billing/checkout", post(billing::checkout))
+        .route("/v1/billing/portal", post(billing::portal))
+        .route("/v1/migrate/easycron", post(migrate::easycron))
+        .route("/v1/migrate/cronjob-org", post(migrate::cronjob_org))
+        .route("/v1/migrate/json", post(migrate::json))
         .route("/v1/alerts/channels", get(channels::list).post(channels::create))
         .route(
             "/v1/alerts/channels/{id}",
@@ -48,6 +57,7 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
     needs_credential
         .merge(gives_credential)
         .merge(answers_here)
+        .route("/v1/billing/stripe/webhook", post(billing::webhook))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

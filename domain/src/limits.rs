@@ -74,8 +74,13 @@ pub const PASSWORD_CHARS_MAX: usize = 200;
 pub const SESSION_LASTS: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How long the answer to a request with an idempotency key is kept (documented).
 pub const ANSWER_KEPT_FOR: Duration = Duration::from_secs(24 * 3_600);
+/// How long it is remembered that an event of the payment service has taken effect. Longer than the three days for
+/// which it repeats one.
+pub const PAYMENT_EVENT_KEPT_FOR: Duration = Duration::from_secs(7 * 86_400);
 /// Answers that have outlived their time and go with each new one.
 pub const ANSWERS_FORGOTTEN_MAX: usize = 4;
+/// Jobs that one proposal of an import makes, so that no single apply takes long.
+pub const IMPORTED_TOGETHER_MAX: usize = 100;
 /// Jobs whose cursors one step of a pause or resumption of their space moves.
 pub const ALIGNED_TOGETHER_MAX: usize = 256;
 /// How long a message to a channel is tried again. Channels are promised at least a day (documented), so

@@ -1,6 +1,6 @@
 //! Nicknames, periods, zones, and what was missed.
 
-use domain::schedule::{Missed, Schedule, ScheduleError, validate_timezone};
+use domain::schedule::{Missed, Schedule, ScheduleError, validate_timezone, wall_clock};
 use domain::time::Timestamp;
 use std::time::Duration;
 
@@ -224,5 +224,18 @@ fn missed_ends_with_the_last_instant_wherever_the_span_ends() {
             let missed = schedule.missed(Timestamp::EPOCH, until, 0).unwrap();
             assert_eq!(missed.last.as_secs(), until_secs / period_secs * period_secs, "{expression}");
         }
+    }
+}
+
+#[test]
+fn wall_clocks_show_what_they_show() {
+    let at = Timestamp::from_secs(1_775_830_920);
+    for (zone, expected) in [
+        ("UTC", Some(1_775_830_920)),
+        ("Europe/Stockholm", Some(1_775_838_120)),
+        ("America/New_York", Some(1_775_816_520)),
+        ("Mars/Olympus", None),
+    ] {
+        assert_eq!(wall_clock(zone, at), expected.map(Timestamp::from_secs), "{zone}");
     }
 }

@@ -20,6 +20,7 @@ use crate::executor::{Executor, MayStart, Withheld};
 use crate::founder::Founder;
 use crate::gauges;
 use crate::notifier::{Lanes, Mailer, Notifier, OutcomeRecorder, Senders, Stand, Standing};
+use crate::outbound::OutboundClient;
 use crate::recorder::Recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Lookout, Parts, Scheduler, Start};
@@ -250,6 +251,8 @@ pub async fn run(
         key_use: key_use_handle,
         passwords: api::Passwords::default(),
         registration_open: settings.registration == SignUp::Open,
+        outbound: Arc::new(OutboundClient::new().map_err(BuildError::from)?),
+        services: Arc::new(settings.services.clone()),
         metrics,
     });
     supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));

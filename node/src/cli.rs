@@ -162,6 +162,8 @@ pub(crate) struct ServerArgs {
     /// when that is an address, else justrun@ and its host]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) smtp_from: Option<String>,
+    #[command(flatten)]
+    pub(crate) services: ServiceArgs,
     /// How early firings are claimed, in milliseconds. Elections shorter than this delay nothing
     /// [default: 2000]
     #[arg(long, value_name = "MS")]
@@ -183,6 +185,49 @@ pub(crate) struct ServerArgs {
     /// Settings in TOML
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// Services outside. Secrets are better in the environment or a file than on the command line.
+#[derive(Args, Debug, Default)]
+pub(crate) struct ServiceArgs {
+    /// Stripe's secret key (sk_…); without it billing is off
+    #[arg(long, value_name = "KEY")]
+    pub(crate) stripe_secret_key: Option<Secret>,
+    /// What Stripe signs its events with (whsec_…). They go to /v1/billing/stripe/webhook; register
+    /// checkout.session.completed, checkout.session.async_payment_succeeded and customer.subscription.*
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) stripe_webhook_secret: Option<Secret>,
+    /// What can be bought: the price_id that clients send, the plan they get, Stripe's price. For example
+    /// price_maker_monthly=maker:price_1Abc,price_pro_monthly=pro:price_1Def
+    #[arg(long, value_name = "ALIAS=PLAN:PRICE,…")]
+    pub(crate) stripe_prices: Option<String>,
+    /// Where Stripe's API is [default: https://api.stripe.com]
+    #[arg(long, value_name = "URL")]
+    pub(crate) stripe_base_url: Option<String>,
+    /// Where the browser goes after a purchase [default: the dashboard]
+    #[arg(long, value_name = "URL")]
+    pub(crate) stripe_success_url: Option<String>,
+    /// Where the browser goes when a purchase is given up [default: the dashboard]
+    #[arg(long, value_name = "URL")]
+    pub(crate) stripe_cancel_url: Option<String>,
+    /// Where the browser goes from Stripe's customer portal [default: the dashboard]
+    #[arg(long, value_name = "URL")]
+    pub(crate) stripe_return_url: Option<String>,
+    /// Where EasyCron's API is, for imports [default: https://api.easycron.com]
+    #[arg(long, value_name = "URL")]
+    pub(crate) easycron_base_url: Option<String>,
+    /// Where cron-job.org's API is, for imports [default: https://api.cron-job.org]
+    #[arg(long, value_name = "URL")]
+    pub(crate) cronjob_org_base_url: Option<String>,
+    /// An OpenAI-compatible API for diagnoses, without /chat/completions; without it they are off
+    #[arg(long, value_name = "URL")]
+    pub(crate) diagnosis_url: Option<String>,
+    /// The key for that API, if it wants one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) diagnosis_key: Option<Secret>,
+    /// The model that makes diagnoses (required with --diagnosis-url)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) diagnosis_model: Option<String>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 mod layers; // flags over the environment over a file
 mod operate; // what an operator asks
+mod services; // services outside
 
 pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
 
@@ -162,6 +163,8 @@ pub struct ServerSettings {
     pub registration: SignUp,
     /// The mail server, if there is one.
     pub smtp: Option<SmtpSettings>,
+    /// Services outside.
+    pub services: api::services::Services,
     /// How early firings are claimed.
     pub claim_ahead: Duration,
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
@@ -260,6 +263,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             format!("http://{host}:{}", api_addr.port())
         }
     };
+    let services = services::services(args.services, &advertise_api_url)?;
     let environment = args.environment.unwrap_or_default();
     let is_development = environment == Environment::Development;
     Ok(ServerSettings {
@@ -281,6 +285,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         rate_limits: api::RateLimits { general: args.rate_limit_general, run: args.rate_limit_run },
         registration: args.registration.unwrap_or_default(),
         smtp: smtp(args.smtp_url, args.smtp_from)?,
+        services,
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
         log_format: args.log_format.unwrap_or_default(),

@@ -17,6 +17,7 @@ mod founder; // the first account
 mod gauges; // metrics that show a level
 mod notifier; // messages to channels
 pub mod operator; // what is asked of a cluster that runs
+pub mod outbound; // services outside, for the REST API
 mod recorder; // outcomes into the replicated state
 mod registration; // this process's place in the cluster
 pub mod scheduler; // what is due here, and when

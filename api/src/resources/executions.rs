@@ -11,16 +11,16 @@ use crate::resources::jobs;
 use crate::time::Rfc3339;
 use axum::extract::State;
 use domain::execution::{
-    Attempt, ErrorKind, Execution, ExecutionState, ExecutionStatus, Failure, MissedFirings, ResponseBody,
-    Trigger,
+    Attempt, Diagnosis, ErrorKind, Execution, ExecutionState, ExecutionStatus, Failure, MissedFirings,
+    ResponseBody, Trigger,
 };
-use domain::id::{ExecutionId, JobId};
-use domain::job::JobState;
+use domain::id::{AccountId, ExecutionId, JobId};
+use domain::job::{Job, JobState};
 use domain::time::Timestamp;
 use serde::Serialize;
 use std::collections::HashSet;
 use storage::Read;
-use storage::schema::{Executions, Jobs, ResponseBodies};
+use storage::schema::{Diagnoses, Executions, Jobs, ResponseBodies};
 
 impl Named for ExecutionId {
     const NOUN: &'static str = "execution";
@@ -67,15 +67,27 @@ pub(crate) async fn get(
     principal: Principal,
     Id(id): Id<ExecutionId>,
 ) -> Result<axum::Json<Data<ExecutionDetail>>, ApiError> {
-    let not_found = || ApiError::NotFound(ExecutionId::NOUN);
-    // A job that is gone took its history along, even while that is still being removed.
-    let job = deps.read(|view| view.get::<Jobs>(&id.job))?;
-    job.filter(|job| job.account == principal.account).ok_or_else(not_found)?;
-    let (execution, body) = read(&deps, id)?.ok_or_else(not_found)?;
+    let (_, execution, body) = find(&deps, principal.account, id)?;
+    let diagnosis = deps.read(|view| view.get::<Diagnoses>(&id))?;
     Ok(data(ExecutionDetail {
         attempts: execution.attempts.iter().map(AttemptOutput::new).collect(),
         execution: ExecutionOutput::new(&execution, body, deps.clock.now()),
+        diagnosis: diagnosis.map(|diagnosis| DiagnosisOutput::new(id, diagnosis)),
     }))
+}
+
+/// An execution of `account`, with its job and what the target answered.
+pub(crate) fn find(
+    deps: &Deps,
+    account: AccountId,
+    id: ExecutionId,
+) -> Result<(Job, Execution, Option<ResponseBody>), ApiError> {
+    let not_found = || ApiError::NotFound(ExecutionId::NOUN);
+    // A job that is gone took its history along, even while that is still being removed.
+    let job = deps.read(|view| view.get::<Jobs>(&id.job))?;
+    let job = job.filter(|job| job.account == account).ok_or_else(not_found)?;
+    let (execution, body) = read(deps, id)?.ok_or_else(not_found)?;
+    Ok((job, execution, body))
 }
 
 fn read(deps: &Deps, id: ExecutionId) -> Result<Option<(Execution, Option<ResponseBody>)>, ApiError> {
@@ -117,6 +129,28 @@ pub(crate) struct ExecutionDetail {
     #[serde(flatten)]
     execution: ExecutionOutput,
     attempts: Vec<AttemptOutput>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diagnosis: Option<DiagnosisOutput>,
+}
+
+/// What an assistant made of a failure.
+#[derive(Serialize)]
+pub(crate) struct DiagnosisOutput {
+    execution_id: String,
+    diagnosis: String,
+    model: String,
+    created_at: Rfc3339,
+}
+
+impl DiagnosisOutput {
+    pub(crate) fn new(id: ExecutionId, diagnosis: Diagnosis) -> Self {
+        Self {
+            execution_id: id.to_string(),
+            diagnosis: diagnosis.text,
+            model: diagnosis.model,
+            created_at: Rfc3339(diagnosis.created_at),
+        }
+    }
 }
 
 #[derive(Serialize)]

@@ -2,10 +2,13 @@
 //! which are never sent to clients themselves.
 
 pub(crate) mod api_keys;
+pub(crate) mod billing;
 pub(crate) mod channels;
 pub(crate) mod cluster;
+pub(crate) mod diagnoses;
 pub(crate) mod executions;
 pub(crate) mod jobs;
+pub(crate) mod migrate;
 pub(crate) mod sessions;
 
 use serde::Serialize;

@@ -19,13 +19,13 @@ async fn claim(service: &Service, target: ClaimTarget) -> Option<ExecutionId> {
 }
 
 /// Claims the firing that is due `secs` after the start.
-async fn claim_firing(service: &Service, job: JobId, secs: u64) -> ExecutionId {
+pub(crate) async fn claim_firing(service: &Service, job: JobId, secs: u64) -> ExecutionId {
     let target =
         ClaimTarget::Firing { job, generation: 1, scheduled_at: at(secs), next_run_at: Some(at(secs + 300)) };
     claim(service, target).await.unwrap()
 }
 
-fn attempt(
+pub(crate) fn attempt(
     number: u32,
     started_secs: u64,
     failure: Option<(ErrorKind, &str)>,
@@ -42,7 +42,7 @@ fn attempt(
     }
 }
 
-async fn record(service: &Service, id: ExecutionId, number: u32, result: AttemptResult) {
+pub(crate) async fn record(service: &Service, id: ExecutionId, number: u32, result: AttemptResult) {
     let outcome =
         Outcome { execution: id, attempt: number, node: NODE, incarnation: service.incarnation, result };
     service.cluster.propose(Command::Record(Box::new(outcome))).await.unwrap();

@@ -3,15 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod api_keys;
+mod billing;
 mod channels;
 mod cluster;
+mod diagnoses;
 mod errors;
 mod executions;
 mod idempotency;
 mod isolation;
 mod jobs;
+mod migrate;
 mod observed;
+mod outside;
 mod rate_limits;
 mod service;
 mod serving;
 mod sessions;
+mod webhook;

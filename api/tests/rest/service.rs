@@ -1,5 +1,7 @@
 //! One node with an account, its router, and a clock that stands still until it is moved.
 
+use crate::outside::Outside;
+use api::services::Services;
 use api::{ChannelTester, Deps, KeyUse, Passwords, RateLimits, TargetPolicy};
 use axum::Router;
 use axum::body::Body;
@@ -110,6 +112,7 @@ pub(crate) struct Service {
     pub(crate) incarnation: Incarnation,
     pub(crate) key_use: api::key_use::Service,
     pub(crate) tester: Arc<FakeTester>,
+    pub(crate) outside: Arc<Outside>,
     _dir: TempDir,
 }
 
@@ -156,6 +159,11 @@ impl Service {
     }
 
     pub(crate) async fn start_on(plan: Plan) -> Self {
+        Self::start_with(plan, Outside::services()).await
+    }
+
+    /// With settings of services outside that are not the usual ones.
+    pub(crate) async fn start_with(plan: Plan, services: Services) -> Self {
         let clock = clock();
         let (cluster, dir) = start_node(&clock, &[NODE]).await;
         let incarnation = cluster.register().await.unwrap();
@@ -166,8 +174,9 @@ impl Service {
         cluster.propose(Command::SetSessionKey(SetSessionKey { key: session_key })).await.unwrap();
         let (key_use, noted) = api::key_use::Service::new(cluster.clone());
         let tester = Arc::default();
-        let router = router(&cluster, &clock, &tester, &noted, true);
-        Self { router, cluster, clock, incarnation, key_use, tester, _dir: dir }
+        let outside = Arc::new(Outside::new());
+        let router = router(&cluster, &clock, &tester, &noted, true, &outside, services);
+        Self { router, cluster, clock, incarnation, key_use, tester, outside, _dir: dir }
     }
 
     /// A node that never finds the others, so that nobody leads.
@@ -176,13 +185,16 @@ impl Service {
         let (cluster, dir) = start_node(&clock, &[NODE, NodeId(2), NodeId(3)]).await;
         let (key_use, noted) = api::key_use::Service::new(cluster.clone());
         let tester = Arc::default();
-        let router = router(&cluster, &clock, &tester, &noted, true);
-        Self { router, cluster, clock, incarnation: Incarnation(0), key_use, tester, _dir: dir }
+        let outside = Arc::new(Outside::new());
+        let router = router(&cluster, &clock, &tester, &noted, true, &outside, Outside::services());
+        Self { router, cluster, clock, incarnation: Incarnation(0), key_use, tester, outside, _dir: dir }
     }
 
     /// The same service as an operator sets it up who takes no new accounts.
     pub(crate) fn close_registration(&mut self) {
-        self.router = router(&self.cluster, &self.clock, &self.tester, &KeyUse::default(), false);
+        let (outside, services) = (&self.outside, Outside::services());
+        let key_use = KeyUse::default();
+        self.router = router(&self.cluster, &self.clock, &self.tester, &key_use, false, outside, services);
     }
 
     /// Makes a second account beside the first.
@@ -258,6 +270,19 @@ impl Service {
         self.send(builder.body(Body::empty()).unwrap()).await
     }
 
+    /// Sends a POST that names itself.
+    pub(crate) async fn call_once(&self, key: &str, path: &str, body: Value) -> Answer {
+        let mut request = request(KEY, "POST", path, body.to_string());
+        request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+        self.send(request).await
+    }
+
+    /// Waits until everything is on disk. A test that writes megabytes ends with this: the directory goes before
+    /// the storage does, and sled waits for ever for a large value whose file it could not make.
+    pub(crate) fn settle(&self) {
+        self.cluster.state().flush().unwrap();
+    }
+
     /// Makes a job that is due every five minutes, and returns its id.
     pub(crate) async fn make_job(&self) -> JobId {
         let body = serde_json::json!({
@@ -331,6 +356,8 @@ fn router(
     tester: &Arc<FakeTester>,
     key_use: &KeyUse,
     open: bool,
+    outside: &Arc<Outside>,
+    services: Services,
 ) -> Router {
     api::router(Deps {
         cluster: cluster.clone(),
@@ -342,6 +369,8 @@ fn router(
         key_use: key_use.clone(),
         passwords: Passwords::default(),
         registration_open: open,
+        outbound: outside.clone(),
+        services: Arc::new(services),
         metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
     })
 }

@@ -71,6 +71,15 @@ pub fn validate_timezone(timezone: &str) -> Result<(), ScheduleError> {
     if zone::exists(timezone) { Ok(()) } else { Err(ScheduleError::UnknownTimezone) }
 }
 
+/// What the clocks of a zone show at `at`, read as if it were UTC. `None` when there is no such zone, or when it lies
+/// outside the years that schedules know.
+#[must_use]
+pub fn wall_clock(timezone: &str, at: Timestamp) -> Option<Timestamp> {
+    let secs = i64::try_from(at.as_secs()).ok()?;
+    let stretch = zone::find(timezone)?.stretches_from(secs).next()?;
+    u64::try_from(secs.checked_add(stretch.offset_secs)?).ok().map(Timestamp::from_secs)
+}
+
 impl Schedule {
     /// Parses `expression` in the IANA zone `timezone`.
     ///

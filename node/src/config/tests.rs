@@ -1,4 +1,5 @@
 use super::*;
+use api::services::{Price, Services};
 use domain::account::Plan;
 use domain::id::AccountId;
 use std::path::Path;
@@ -61,6 +62,7 @@ fn the_defaults_are_those_of_the_manual() {
         rate_limits: api::RateLimits::default(),
         registration: SignUp::Closed,
         smtp: None,
+        services: Services::new("http://127.0.0.1:8080/"),
         claim_ahead: Duration::from_secs(2),
         exit_with_stdin: false,
         log_format: LogFormat::Text,
@@ -172,6 +174,57 @@ fn the_secret_may_come_from_a_file_and_is_never_shown() {
     assert!(refused(&line, &[]).starts_with("--cluster-secret-file cannot read "));
     let message = refused(REQUIRED, &["JUSTRUN_BOOTSTRAP_API_KEY=jrun_sk_hush"]);
     assert_eq!(message, "--bootstrap-api-key must be jrun_sk_ and 32 letters or digits");
+}
+
+#[test]
+fn services_outside_are_read_and_their_secrets_never_shown() {
+    let env = [
+        "JUSTRUN_STRIPE_SECRET_KEY=sk_hush",
+        "JUSTRUN_STRIPE_WEBHOOK_SECRET=whsec_hush",
+        "JUSTRUN_DIAGNOSIS_KEY=hush",
+    ];
+    let line = format!(
+        "{REQUIRED} --stripe-prices price_maker_monthly=maker:price_1,price_pro_monthly=pro:price_2 \
+         --stripe-base-url http://127.0.0.1:1 --stripe-success-url https://a.example/?s={{CHECKOUT_SESSION_ID}} \
+         --stripe-cancel-url https://a.example/c --stripe-return-url https://a.example/r \
+         --easycron-base-url http://127.0.0.1:2/x --cronjob-org-base-url http://127.0.0.1:3 \
+         --diagnosis-url https://ai.example/v1 --diagnosis-model small"
+    );
+    let settings = server(&line, &env);
+    let shown = format!("{settings:?}");
+    assert!(!shown.contains("hush"), "{shown}");
+    let Services { stripe, diagnosis, easycron, cronjob_org } = settings.services;
+    assert!(stripe.secret_key.is_some() && stripe.webhook_secret.is_some());
+    let price =
+        |alias: &str, plan, price: &str| Price { alias: alias.to_owned(), plan, price: price.to_owned() };
+    let expected = [
+        price("price_maker_monthly", Plan::Maker, "price_1"),
+        price("price_pro_monthly", Plan::Pro, "price_2"),
+    ];
+    assert_eq!(stripe.prices, expected);
+    assert_eq!(stripe.success_url, "https://a.example/?s={CHECKOUT_SESSION_ID}");
+    assert_eq!(
+        (stripe.cancel_url.as_str(), stripe.return_url.as_str()),
+        ("https://a.example/c", "https://a.example/r")
+    );
+    let urls = [&stripe.base_url, &easycron, &cronjob_org].map(|url| url.as_str());
+    assert_eq!(urls, ["http://127.0.0.1:1/", "http://127.0.0.1:2/x", "http://127.0.0.1:3/"]);
+    let diagnosis = diagnosis.unwrap();
+    assert_eq!((diagnosis.url.as_str(), diagnosis.model.as_str()), ("https://ai.example/v1", "small"));
+
+    for (flags, expected) in [
+        ("--stripe-secret-key=", "--stripe-secret-key must not be empty"),
+        ("--stripe-secret-key=é", "--stripe-secret-key must be printable ASCII characters without spaces"),
+        ("--stripe-prices a=maker", "--stripe-prices \"a=maker\" is not of the form ALIAS=PLAN:PRICE"),
+        ("--stripe-prices a=free:b", "--stripe-prices \"a=free:b\" names no plan: maker, pro or scale"),
+        ("--stripe-prices a=pro:b,a=pro:c", "--stripe-prices \"a=pro:c\" names something twice"),
+        ("--stripe-base-url x", "--stripe-base-url \"x\" is not an http or https URL without a query"),
+        ("--stripe-return-url ftp://x", "--stripe-return-url \"ftp://x\" is not an http or https URL"),
+        ("--diagnosis-url http://x", "--diagnosis-model is required with --diagnosis-url"),
+        ("--diagnosis-key x", "--diagnosis-url is required for diagnoses"),
+    ] {
+        check_refused(&format!("{REQUIRED} {flags}"), expected);
+    }
 }
 
 #[test]

@@ -312,11 +312,16 @@ pub(in crate::resources) fn headers(fields: &mut Fields<'_, '_>) -> Option<Vec<(
     (headers.len() == members.0.len()).then_some(headers)
 }
 
+/// Whether no job may set this header, whose name is in lower case.
+pub(crate) fn is_forbidden_header(name: &str) -> bool {
+    FORBIDDEN_HEADERS.contains(&name)
+}
+
 fn header(name: &str, value: &str) -> Result<(), Fault> {
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         return Err("is not a valid header name".into());
     };
-    if FORBIDDEN_HEADERS.contains(&parsed.as_str()) {
+    if is_forbidden_header(parsed.as_str()) {
         return Err("is set by JustRun itself and cannot be given".into());
     }
     if value.chars().any(char::is_control) || HeaderValue::from_bytes(value.as_bytes()).is_err() {

@@ -1,12 +1,15 @@
 //! `/v1/jobs`
 
 mod action; // run, pause, resume
+mod draft; // new jobs that come in numbers
 mod input; // what a client may set
 mod list; // pages, with and without filters
 mod output; // what a client sees
 mod write; // create, update, delete
 
 pub(crate) use action::{pause, resume, run};
+pub(crate) use draft::Draft;
+pub(crate) use input::is_forbidden_header;
 pub(super) use input::{headers, url};
 pub(crate) use list::list;
 pub(super) use output::Headers;

@@ -16,6 +16,7 @@ use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Delivery, Job, JobState, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
 use domain::limits;
 use domain::rejection::Rejection;
+use domain::space::Space;
 use domain::time::Timestamp;
 use raft::ProposeError;
 use raft::command::{Command, CreateJob, DeleteJob, UpdateJob};
@@ -35,11 +36,7 @@ pub(crate) async fn create(
     let space = deps.read(|view| input.resolve(view, principal.account, &mut issues))?;
     issues.refuse()?;
 
-    let mut job = blank(principal.account, deps.clock.now());
-    if let Some(space) = space.as_ref().filter(|_| input.names_no_zone()) {
-        job.timezone.clone_from(&space.timezone);
-    }
-    input.apply_to(&mut job);
+    let mut job = new_job(&input, space.as_ref(), principal.account, deps.clock.now());
     let next_run_at = next_run(&job, &JobState::default(), job.created_at)?;
     // What applying the command will make of it.
     let is_idle = space.is_some_and(|space| space.paused_at.is_some());
@@ -110,6 +107,16 @@ pub(crate) async fn delete(
     let command = DeleteJob { account: principal.account, job: id };
     deps.cluster.propose(Command::DeleteJob(command)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The job that `input` asks for, without an id.
+pub(super) fn new_job(input: &JobInput, space: Option<&Space>, account: AccountId, now: Timestamp) -> Job {
+    let mut job = blank(account, now);
+    if let Some(space) = space.filter(|_| input.names_no_zone()) {
+        job.timezone.clone_from(&space.timezone);
+    }
+    input.apply_to(&mut job);
+    job
 }
 
 /// A job with every default (documented) and without what a client must say.

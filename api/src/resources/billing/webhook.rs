@@ -1,0 +1,103 @@
+//! `POST /v1/billing/stripe/webhook`: what Stripe tells us, into the replicated state.
+//!
+//! It has no credential but its signature. An event that means nothing to us is acknowledged, or Stripe would
+//! send it for days.
+
+use super::event::{self, Consequence, Event};
+use super::stripe::Client;
+use crate::Deps;
+use crate::error::ApiError;
+use crate::extract::collect;
+use crate::fields;
+use crate::resources::{Data, data};
+use axum::extract::{Request, State};
+use domain::account::Account;
+use domain::id::AccountId;
+use domain::limits;
+use domain::rejection::Rejection;
+use raft::ProposeError;
+use raft::command::{ChangeBilling, Command, Once};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use storage::Read;
+use storage::schema::{Accounts, Answers, Customers};
+
+const SIGNATURE: &str = "stripe-signature";
+/// For whom events are remembered: nobody.
+const NOBODY: AccountId = AccountId(0);
+
+#[derive(Serialize)]
+pub(crate) struct Received {
+    received: bool,
+}
+
+/// `POST /v1/billing/stripe/webhook`
+pub(crate) async fn webhook(
+    State(deps): State<Deps>,
+    request: Request,
+) -> Result<axum::Json<Data<Received>>, ApiError> {
+    let Some(secret) = &deps.services.stripe.webhook_secret else {
+        return Err(ApiError::BillingNotConfigured);
+    };
+    let signature = request.headers().get(SIGNATURE).and_then(|value| value.to_str().ok());
+    let signature = signature.unwrap_or_default().to_owned();
+    let body = collect(request, limits::API_BODY_BYTES_MAX).await?;
+    event::verify(secret, &signature, &body, deps.clock.now())
+        .map_err(|fault| fields::misshapen("Stripe-Signature", fault))?;
+    if let Some(event) = Event::read(&body) {
+        take(&deps, &event, Sha256::digest(&body).into()).await?;
+    }
+    Ok(data(Received { received: true }))
+}
+
+async fn take(deps: &Deps, event: &Event, request: [u8; 32]) -> Result<(), ApiError> {
+    deps.cluster.read_barrier().await?;
+    let name: [u8; 32] = Sha256::digest(format!("event of Stripe {}", event.id)).into();
+    let now = deps.clock.now();
+    let known = deps.read(|view| view.get::<Answers>(&(NOBODY, name)))?;
+    if known.is_some_and(|known| known.expires_at > now) {
+        return Ok(());
+    }
+    let Some(account) = account(deps, event)? else {
+        tracing::info!(event = event.id, "event of an unknown customer ignored");
+        return Ok(());
+    };
+    let Some(consequence) = event.consequence(&account, &deps.services.stripe.prices) else { return Ok(()) };
+    let Consequence { plan, billing, replaced } = consequence;
+    if let Some(replaced) = replaced {
+        // First, because what fails here is tried again with the event.
+        Client::of(deps)?.cancel(&replaced).await?;
+    }
+    let change = ChangeBilling { account: account.id, plan, billing };
+    let once = Once {
+        account: NOBODY,
+        name,
+        request,
+        expires_at: now.plus(limits::PAYMENT_EVENT_KEPT_FOR),
+        memo: Vec::new(),
+        commands: vec![Command::ChangeBilling(Box::new(change))],
+    };
+    match deps.cluster.propose(Command::Once(Box::new(once))).await {
+        Ok(_) => {
+            let plan = plan.map_or("unchanged", domain::account::Plan::as_str);
+            tracing::info!(account = %account.id, event = event.id, plan, "billing changed");
+            Ok(())
+        }
+        // Taken by another node, overtaken by a newer one, or the account is gone.
+        Err(ProposeError::Rejected(Rejection::Answered | Rejection::Stale | Rejection::NoSuchAccount)) => {
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The account that an event is about: the one it names, or the one whose customer it is.
+fn account(deps: &Deps, event: &Event) -> Result<Option<Account>, ApiError> {
+    deps.read(|view| {
+        let id = match event.account {
+            Some(id) => Some(id),
+            None => view.get::<Customers>(&event.customer)?,
+        };
+        id.map_or(Ok(None), |id| view.get::<Accounts>(&id))
+    })
+}
