@@ -6,6 +6,7 @@
 //! Start at [`mod@routes`] for what can be called. A new resource is a file in `resources` and its
 //! lines there.
 
+mod align; // cursors follow their space
 mod auth; // credential -> principal
 mod deadline; // a connection whose peer must keep reading
 mod error; // what a refusal looks like
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use storage::StateView;
 use url::Url;
 
+pub use align::{AlignError, align_space};
 pub use auth::hash_key;
 pub use error::ApiError;
 pub use server::serve;

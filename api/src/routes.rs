@@ -3,7 +3,7 @@
 
 use crate::Deps;
 use crate::error::ApiError;
-use crate::resources::{cluster, executions, jobs};
+use crate::resources::{badges, cluster, executions, jobs, spaces};
 use crate::{gate, health};
 use axum::Router;
 use axum::http::{Method, StatusCode};
@@ -17,14 +17,23 @@ use axum::routing::{get, post};
 pub(crate) fn table(deps: &Deps) -> Router<Deps> {
     Router::new()
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
+        .route("/v1/jobs/bulk", post(jobs::bulk))
+        .route("/v1/jobs/export", get(jobs::export))
+        .route("/v1/jobs/sparklines", get(jobs::sparklines))
         .route("/v1/jobs/{id}", get(jobs::get).patch(jobs::update).delete(jobs::delete))
         .route("/v1/jobs/{id}/run", post(jobs::run))
         .route("/v1/jobs/{id}/pause", post(jobs::pause))
         .route("/v1/jobs/{id}/resume", post(jobs::resume))
         .route("/v1/jobs/{id}/executions", get(executions::list))
         .route("/v1/executions/{id}", get(executions::get))
+        .route("/v1/spaces", get(spaces::list).post(spaces::create))
+        .route("/v1/spaces/{id}", get(spaces::get).patch(spaces::update).delete(spaces::delete))
+        .route("/v1/spaces/{id}/pause", post(spaces::pause))
+        .route("/v1/spaces/{id}/resume", post(spaces::resume))
         .route_layer(from_fn_with_state(deps.clone(), gate::pass))
         .route("/v1/cluster", get(cluster::get))
+        .route("/badges/{id}/status.svg", get(badges::status))
+        .route("/badges/{id}/uptime.svg", get(badges::uptime))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `api` | api: accepts nothing more, answers what is under way |
 //! | `leadership` | leadership: hands it over |
-//! | `coordinator`, `founder` | leadership |
+//! | `coordinator`, `founder`, `housekeeper` | leadership |
 //! | `registration`, `scheduler` | shards: gives back what was not started |
 //! | `executor` | executor: ends what was started |
 //! | `recorder` | outcomes: records all of it |
@@ -18,10 +18,12 @@ use crate::executor::http::{BuildError, HttpClient, HttpSettings};
 use crate::executor::{Executor, MayStart};
 use crate::founder::Founder;
 use crate::gauges;
+use crate::housekeeper::Housekeeper;
 use crate::recorder::Recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Parts, Scheduler};
 use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
+use domain::account::Plans;
 use domain::id::NodeId;
 use domain::limits;
 use domain::node::{Incarnation, SessionId};
@@ -160,6 +162,10 @@ pub async fn run(
     };
     supervisor
         .spawn("coordinator", Phase::Leadership, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
+    let plans: Arc<Plans> = Arc::default();
+    let housekeeper = Housekeeper::new(cluster.clone(), Arc::clone(&sleeper), Arc::clone(&plans));
+    supervisor
+        .spawn("housekeeper", Phase::Leadership, OnEnd::StopNode, |stop| endless(housekeeper.run(stop)));
     let founder = Founder {
         cluster: cluster.clone(),
         sleeper: Arc::clone(&sleeper),
@@ -180,8 +186,7 @@ pub async fn run(
 
     listeners.api.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
-    let router =
-        api::router(api::Deps { cluster, clock, targets: Arc::new(egress), plans: Arc::default(), metrics });
+    let router = api::router(api::Deps { cluster, clock, targets: Arc::new(egress), plans, metrics });
     supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));
 
     let failed = tokio::select! {

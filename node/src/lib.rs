@@ -15,6 +15,7 @@ pub mod dev; // a whole cluster to try
 pub mod executor; // requests to targets
 mod founder; // the first account
 mod gauges; // metrics that show a level
+mod housekeeper; // the leader finishes and tidies
 mod recorder; // outcomes into the replicated state
 mod registration; // this process's place in the cluster
 pub mod scheduler; // what is due here, and when

@@ -13,10 +13,11 @@ use domain::space::Space;
 use domain::time::Timestamp;
 use raft::apply::apply;
 use raft::command::{
-    Bootstrap, Claim, ClaimTarget, Command, CreateJob, CreateSpace, DeleteJob, DrainNode, ExpireNode,
-    PauseJob, Proposal, RegisterNode, Release, Reply, ResumeJob, RunJob, SetShardMap, Sweep, UpdateJob,
+    AlignSpace, Bootstrap, Claim, ClaimTarget, Command, CreateJob, CreateSpace, DeleteJob, DeleteSpace,
+    DrainNode, ExpireNode, PauseJob, PauseSpace, Proposal, Prune, RegisterNode, Release, Reply, ResumeJob,
+    ResumeSpace, RunJob, SetShardMap, Sweep, UpdateJob,
 };
-use storage::schema::{Executions, JobStates, Metas, Nodes};
+use storage::schema::{ExecutionHours, Executions, JobStates, Metas, Nodes, SpaceJobs, Spaces};
 use storage::{Read, Settings, State, Storage};
 use tempfile::TempDir;
 
@@ -95,9 +96,7 @@ impl Writer {
         });
         match (self.random.below(20), job_state, open) {
             (0, ..) => Command::Bootstrap(bootstrap()),
-            (1, ..) => {
-                Command::CreateSpace(CreateSpace { space: space(SpaceId(self.random.below(3)), self.at()) })
-            }
+            (1, ..) => self.space_command(state),
             (2 | 3, None, _) | (4..=9, None, _) => Command::CreateJob(Box::new(CreateJob {
                 job: self.job(id),
                 next_run_at: next,
@@ -109,6 +108,10 @@ impl Writer {
             }
             (3, Some(_), _) if self.random.chance(3) => {
                 Command::DeleteJob(DeleteJob { account: ACCOUNT, job: id })
+            }
+            (3, ..) if self.random.chance(3) => {
+                let before = self.at().minus(std::time::Duration::from_secs(self.random.below(600)));
+                Command::Prune(Prune { job: id, before })
             }
             (3, ..) => Command::Sweep(Sweep { job: id }),
             (4, ..) => Command::PauseJob(PauseJob { account: ACCOUNT, job: id }),
@@ -163,6 +166,29 @@ impl Writer {
                 }
             }
             _ => register(node),
+        }
+    }
+
+    fn space_command(&mut self, state: &State) -> Command {
+        let (account, at, id) = (ACCOUNT, self.at(), SpaceId(self.random.below(3)));
+        let Some(known) = state.view().get::<Spaces>(&id).unwrap() else {
+            return Command::CreateSpace(CreateSpace { space: space(id, at) });
+        };
+        match self.random.below(8) {
+            0 => Command::PauseSpace(PauseSpace { account, space: id, at }),
+            1 | 2 => Command::ResumeSpace(ResumeSpace { account, space: id, at }),
+            3 => Command::DeleteSpace(DeleteSpace { account, space: id }),
+            _ => {
+                let keys = state.view().keys_prefix::<SpaceJobs>(&id.0.to_be_bytes(), None, 100).unwrap();
+                let jobs = keys.into_iter().map(|(_, job)| {
+                    let version = state.view().get::<JobStates>(&job).unwrap().unwrap().version();
+                    let next = at.plus(std::time::Duration::from_millis(1 + self.random.below(5_000)));
+                    (job, version, Some(next).filter(|_| known.paused_at.is_none()))
+                });
+                let jobs = jobs.collect();
+                let (generation, done) = (known.generation, self.random.chance(2));
+                Command::AlignSpace(AlignSpace { space: id, generation, jobs, done })
+            }
         }
     }
 
@@ -257,6 +283,7 @@ fn space(id: SpaceId, at: Timestamp) -> Space {
         timezone: "UTC".to_owned(),
         paused_at: None,
         generation: 0,
+        turned_at: Timestamp::EPOCH,
         jobs: 0,
         created_at: at,
         updated_at: at,
@@ -374,6 +401,8 @@ fn executions_are_pending_or_claimed_or_over_and_indexed_as_such() {
         }
         let executions = view.prefix::<Executions>(&id.0.to_be_bytes(), None, 100_000).unwrap();
         assert_eq!(state.executions_total, executions.len() as u64);
+        let hours = view.prefix::<ExecutionHours>(&id.0.to_be_bytes(), None, 100_000).unwrap();
+        assert_eq!(state.executions_total, hours.iter().map(|(_, count)| count).sum::<u64>());
         for (execution_id, execution) in executions {
             let is_open = state.open.contains(&execution_id);
             assert_eq!(is_open, execution.status().is_none(), "{execution:?}");

@@ -18,7 +18,10 @@ use domain::id::{ExecutionId, JobId};
 use domain::time::Timestamp;
 use serde::Serialize;
 use storage::Read;
-use storage::schema::{Executions, Jobs, ResponseBodies};
+use storage::schema::{ExecutionHours, Executions, JobHour, Jobs, ResponseBodies};
+
+/// Hours of a history looked at in one view: about a millisecond, so that applies are not held back.
+const HOURS_AT_ONCE: usize = 1_000;
 
 impl Named for ExecutionId {
     const NOUN: &'static str = "execution";
@@ -37,11 +40,7 @@ pub(crate) async fn list(
     issues.refuse()?;
 
     let total = state.executions_total;
-    let keys = if request.offset() < total {
-        page::keys::<Executions>(&deps, &job.0.to_be_bytes(), request).await?
-    } else {
-        Vec::new()
-    };
+    let keys = if request.offset() < total { keys(&deps, job, request).await? } else { Vec::new() };
     let now = deps.clock.now();
     let mut executions = Vec::with_capacity(keys.len());
     for id in keys {
@@ -49,6 +48,30 @@ pub(crate) async fn list(
             .extend(read(&deps, id)?.map(|(execution, body)| ExecutionOutput::new(&execution, body, now)));
     }
     Ok(axum::Json(Page::new(request, total, executions)))
+}
+
+/// The executions of one page. What lies before it is passed over an hour at a time, so that the last page of a
+/// year's history is as near as the first.
+async fn keys(deps: &Deps, job: JobId, request: PageRequest) -> Result<Vec<ExecutionId>, ApiError> {
+    let prefix = job.0.to_be_bytes();
+    let mut skip = request.offset();
+    let mut passed: Option<JobHour> = None;
+    loop {
+        let hours =
+            deps.read(|view| view.prefix::<ExecutionHours>(&prefix, passed.as_ref(), HOURS_AT_ONCE))?;
+        for (hour, count) in &hours {
+            if skip < *count {
+                let after = Some(hour.threshold());
+                return page::keys_behind::<Executions>(deps, &prefix, after, skip, request.len()).await;
+            }
+            skip -= count;
+        }
+        if hours.len() < HOURS_AT_ONCE {
+            return Ok(Vec::new());
+        }
+        passed = hours.last().map(|(hour, _)| *hour);
+        tokio::task::yield_now().await;
+    }
 }
 
 /// `GET /v1/executions/{id}`

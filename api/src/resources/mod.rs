@@ -1,9 +1,11 @@
 //! One file a resource: what its bodies look like, its handlers, and how it is made of domain types,
 //! which are never sent to clients themselves.
 
+pub(crate) mod badges;
 pub(crate) mod cluster;
 pub(crate) mod executions;
 pub(crate) mod jobs;
+pub(crate) mod spaces;
 
 use serde::Serialize;
 

@@ -1,6 +1,6 @@
 //! What the scheduler needs to know of a job to claim for it, parsed once.
 
-use domain::id::JobId;
+use domain::id::{JobId, SpaceId};
 use domain::job::{Job, MisfirePolicy};
 use domain::schedule::Schedule;
 use std::collections::HashMap;
@@ -14,6 +14,8 @@ const PLANS_MAX: usize = 20_000;
 pub(crate) struct Plan {
     pub(crate) schedule: Schedule,
     pub(crate) misfire: MisfirePolicy,
+    /// The space that may hold it up.
+    pub(crate) space: Option<SpaceId>,
 }
 
 /// Plans by job, each good for one generation of its configuration.
@@ -49,7 +51,7 @@ impl Plans {
         if self.plans.len() >= PLANS_MAX {
             self.plans.clear();
         }
-        let plan = Arc::new(Plan { schedule, misfire: config.misfire });
+        let plan = Arc::new(Plan { schedule, misfire: config.misfire, space: config.space });
         self.plans.insert(job, (generation, Arc::clone(&plan)));
         Ok(Some(plan))
     }

@@ -10,7 +10,7 @@ use crate::clock::Sleeper;
 use crate::executor::{ExecutorHandle, Order};
 use crate::recorder::RecorderHandle;
 use domain::execution::{AttemptResult, DueItem, Outcome};
-use domain::id::{ExecutionId, NodeId};
+use domain::id::{ExecutionId, NodeId, SpaceId};
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
@@ -24,7 +24,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Read;
-use storage::schema::{Claims, Due, DueKey, Executions, JobStates, Jobs, ShardMaps, Spaces};
+use storage::schema::{Claims, Due, DueKey, Executions, JobStates, Jobs, ShardMaps, Spaces, UnalignedSpaces};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +88,14 @@ pub(crate) struct Parts {
     pub(crate) executor: ExecutorHandle,
     pub(crate) recorder: RecorderHandle,
     pub(crate) holding: Holding,
+}
+
+/// Whether an instant of a job must wait because its space is paused, or because the instant belongs to a pause
+/// that is over and from which the job's cursor has yet to follow. Neither lasts: the cursor will move away.
+fn is_held_up(view: &impl Read, space: SpaceId, instant: Timestamp) -> Result<bool, storage::Error> {
+    let Some(space) = view.get::<Spaces>(&space)? else { return Ok(false) };
+    let belongs_to_pause = instant <= space.turned_at;
+    Ok(space.is_paused() || (belongs_to_pause && view.contains::<UnalignedSpaces>(&space.id)?))
 }
 
 type ClaimAnswer = (Vec<DueKey>, Result<Vec<Reply>, ProposeError>);
@@ -329,6 +337,12 @@ impl Scheduler {
                     return Ok(None);
                 };
                 let plan = self.plans.get(job, state.generation, || view.get::<Jobs>(&job))?;
+                if let Some(space) = plan.as_ref().and_then(|plan| plan.space)
+                    && is_held_up(&view, space, key.due)?
+                {
+                    self.wheel.insert(now.plus(CLAIM_AGAIN_AFTER), Timer::Claim(*key));
+                    return Ok(None);
+                }
                 Ok(plan.and_then(|plan| claims::firing(job, &state, &plan, now)))
             }
             DueItem::Execution(id) => {
@@ -394,7 +408,7 @@ impl Scheduler {
                 Some(space) => view.get::<Spaces>(&space)?,
                 None => None,
             };
-            let space_paused = space.is_some_and(|space| space.paused_at.is_some());
+            let space_paused = space.is_some_and(|space| space.is_paused());
             let plan = self.plans.get(id.job, state.generation, || Ok(Some(job.clone())))?;
             let settled = |open: &ExecutionId| self.holding.is_settled(*open);
             let decision = start::decide(&execution, &job, &state, space_paused, plan.as_deref(), settled);

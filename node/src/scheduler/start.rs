@@ -31,7 +31,8 @@ pub(crate) fn decide(
     settled: impl Fn(&ExecutionId) -> bool,
 ) -> Start {
     if !state.admits(execution.trigger, space_paused) {
-        return Start::Skip("The job was paused");
+        let paused = state.paused_at.is_some();
+        return Start::Skip(if paused { "The job was paused" } else { "The space was paused" });
     }
     if execution.trigger == Trigger::Manual || execution.attempt > 1 {
         return Start::Go;
@@ -101,8 +102,8 @@ mod tests {
         settled: &[ExecutionId],
         expected: Start,
     ) {
-        let plan =
-            Plan { schedule: Schedule::parse("* * * * *", "UTC").unwrap(), misfire: MisfirePolicy::RunOnce };
+        let schedule = Schedule::parse("* * * * *", "UTC").unwrap();
+        let plan = Plan { schedule, misfire: MisfirePolicy::RunOnce, space: None };
         let start =
             decide(execution, &job(overlap), state, false, Some(&plan), |open| settled.contains(open));
         assert_eq!(start, expected);
@@ -114,6 +115,15 @@ mod tests {
         check(&scheduled(60), OverlapPolicy::Allow, &paused, &[], Start::Skip("The job was paused"));
         let manual = Execution::manual(ExecutionId::manual(JOB, Timestamp::from_secs(61), 5));
         check(&manual, OverlapPolicy::Allow, &paused, &[], Start::Go);
+    }
+
+    #[test]
+    fn a_pause_of_the_space_counts_as_well() {
+        let (job, state) = (job(OverlapPolicy::Allow), JobState::default());
+        let decide = |execution| decide(&execution, &job, &state, true, None, |_| false);
+        assert_eq!(decide(scheduled(60)), Start::Skip("The space was paused"));
+        let manual = Execution::manual(ExecutionId::manual(JOB, Timestamp::from_secs(61), 5));
+        assert_eq!(decide(manual), Start::Go);
     }
 
     #[test]

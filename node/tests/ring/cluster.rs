@@ -96,8 +96,12 @@ impl TestCluster {
             let ended = loop {
                 let listeners = Listeners { api: bind(api).await, rpc: bind(rpc).await };
                 match run(settings.clone(), listeners, outside.clone(), node_stop.clone()).await {
-                    // What was killed may still be letting go of the directory.
-                    Err(RunError::Storage(storage::Error::Locked { .. })) if Instant::now() < deadline => {
+                    // What was killed may still be letting go of the directory, or of an engine's files in it.
+                    Err(RunError::Storage(
+                        storage::Error::Locked { .. }
+                        | storage::Error::LogEngine(_)
+                        | storage::Error::StateEngine(_),
+                    )) if Instant::now() < deadline => {
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     ended => break ended.map_err(|error| error.to_string()),
@@ -189,8 +193,27 @@ impl TestCluster {
         self.ask(reqwest::Method::POST, path, body).await.unwrap()
     }
 
+    /// As [`TestCluster::get`], of the node with this index.
+    pub(crate) async fn get_from(&self, index: usize, path: &str) -> Result<Value, String> {
+        self.ask_node(index, reqwest::Method::GET, path, None).await
+    }
+
+    /// A POST to the node with this index, which may die over it.
+    pub(crate) async fn post_to(&self, index: usize, path: &str) -> Result<Value, String> {
+        self.ask_node(index, reqwest::Method::POST, path, None).await
+    }
+
     async fn ask(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<Value, String> {
-        let index = *self.running().last().expect("a node runs");
+        self.ask_node(*self.running().last().expect("a node runs"), method, path, body).await
+    }
+
+    async fn ask_node(
+        &self,
+        index: usize,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, String> {
         let mut request = self
             .client
             .request(method, format!("http://{}{path}", self.members[index].api))

@@ -10,3 +10,4 @@ mod target; // what jobs call
 mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
 mod policies; // overlap, misfire, pause, manual runs
+mod spaces; // spaces that turn, and what is tidied

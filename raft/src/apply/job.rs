@@ -10,7 +10,7 @@ use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use storage::schema::{
     AccountJob, AccountJobs, AccountUsage, Accounts, Claims, DeletedJobs, Due, DueKey, Executions, JobStates,
-    Jobs, SpaceJobs, Spaces,
+    Jobs, Pulses, SpaceJobs, Spaces,
 };
 use storage::{Read, StateTxn};
 
@@ -84,6 +84,9 @@ pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Resul
     set_cursor(context, job.id, &mut state, cursor)?;
     context.txn.put::<JobStates>(&job.id, &state)?;
     context.txn.put::<Jobs>(&job.id, &job)?;
+    if space_paused && old.space != job.space {
+        cancel_waiting(context, &state, "The space was paused")?;
+    }
     Ok(Ok(Applied::Done))
 }
 
@@ -113,6 +116,7 @@ pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Resul
     usage.jobs = usage.jobs.saturating_sub(1);
     context.txn.put::<AccountUsage>(&account, &usage)?;
     count(context, state.paused_at.is_some(), -1);
+    context.txn.remove::<Pulses>(&id)?;
     context.txn.remove::<JobStates>(&id)?;
     context.txn.remove::<Jobs>(&id)?;
     if state.executions_total > 0 {

@@ -9,8 +9,8 @@ use domain::limits;
 use domain::rejection::Rejection;
 use domain::space::Space;
 use domain::time::Timestamp;
-use storage::Read;
 use storage::schema::{AccountSpaces, Accounts, JobStates, SpaceJobs, Spaces, UnalignedSpaces};
+use storage::{Read, StateTxn};
 
 pub(super) fn create(context: &mut Context<'_, '_>, command: CreateSpace) -> Result<Reply, storage::Error> {
     let CreateSpace { space } = command;
@@ -80,6 +80,7 @@ fn turn(
 ) -> Result<Reply, storage::Error> {
     space.paused_at = paused_at;
     space.generation += 1;
+    space.turned_at = at;
     space.updated_at = space.updated_at.max(at);
     if space.jobs > 0 {
         context.txn.put::<UnalignedSpaces>(&space.id, &())?;
@@ -114,6 +115,12 @@ pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Resul
         context.txn.remove::<UnalignedSpaces>(&id)?;
     }
     Ok(Ok(Applied::Done))
+}
+
+/// Whether a job that belongs there does not fire because of its space.
+pub(super) fn is_paused(txn: &StateTxn<'_>, space: Option<SpaceId>) -> Result<bool, storage::Error> {
+    let Some(id) = space else { return Ok(false) };
+    Ok(txn.get::<Spaces>(&id)?.is_some_and(|space| space.is_paused()))
 }
 
 /// The space if it is the account's; another account's is as good as none.

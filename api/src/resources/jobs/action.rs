@@ -1,6 +1,6 @@
 //! Running, pausing and resuming a job.
 
-use super::{TRIES_MAX, find, next_run};
+use super::{TRIES_MAX, find, is_idle, next_run};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -14,8 +14,6 @@ use domain::execution::Trigger;
 use domain::id::{ExecutionId, JobId};
 use raft::command::{Command, PauseJob, ResumeJob, RunJob};
 use serde::Serialize;
-use storage::Read;
-use storage::schema::Spaces;
 
 #[derive(Serialize)]
 pub(crate) struct Started {
@@ -94,12 +92,7 @@ pub(crate) async fn resume(
         let (job, state) = find(&deps, principal.account, id)?;
         let now = deps.clock.now();
         let next_run_at = next_run(&job, &state, now)?;
-        let is_idle = match job.space {
-            Some(space) => {
-                deps.read(|view| view.get::<Spaces>(&space))?.is_some_and(|space| space.paused_at.is_some())
-            }
-            None => false,
-        };
+        let is_idle = deps.read(|view| is_idle(view, job.space))?;
         let answer = data(Resumed {
             id: id.to_string(),
             status: "active",

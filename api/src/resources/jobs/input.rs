@@ -180,7 +180,7 @@ fn set<T: Clone>(target: &mut T, given: &Option<T>) {
 }
 
 /// A label of one line: not blank, bounded, without control characters.
-fn label(text: &str, chars_max: usize) -> Result<String, Fault> {
+pub(crate) fn label(text: &str, chars_max: usize) -> Result<String, Fault> {
     if text.trim().is_empty() {
         return Err(EMPTY.into());
     }
@@ -197,12 +197,12 @@ fn name(text: &str) -> Result<String, Fault> {
     label(text, limits::JOB_NAME_CHARS_MAX)
 }
 
-fn tag(text: &str) -> Result<String, Fault> {
+pub(super) fn tag(text: &str) -> Result<String, Fault> {
     label(text, limits::TAG_CHARS_MAX)
 }
 
 /// Tags are a set that remembers its order.
-fn without_repeats(tags: Vec<String>) -> Vec<String> {
+pub(super) fn without_repeats(tags: Vec<String>) -> Vec<String> {
     let mut distinct = Vec::with_capacity(tags.len());
     for tag in tags {
         if !distinct.contains(&tag) {
@@ -229,7 +229,8 @@ fn cron_expression(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-fn timezone(text: &str) -> Result<String, Fault> {
+/// The name of a zone.
+pub(crate) fn timezone(text: &str) -> Result<String, Fault> {
     schedule::validate_timezone(text)
         .map_err(|_| Fault::from("is not a known IANA time zone, such as Europe/Stockholm or UTC"))?;
     Ok(text.to_owned())
