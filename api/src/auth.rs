@@ -40,18 +40,10 @@ pub(crate) async fn authenticate(deps: &Deps, headers: &HeaderMap) -> Result<Pri
     look_up(deps, &key)
 }
 
-/// As [`Principal`], but by what this node knows, without asking the others: for diagnosis while there
+/// As [`authenticate`], but by what this node knows, without asking the others: for diagnosis while there
 /// is no leader.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalPrincipal;
-
-impl FromRequestParts<Deps> for LocalPrincipal {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, deps: &Deps) -> Result<Self, ApiError> {
-        let key = presented_key(&parts.headers).ok_or(ApiError::Unauthorized)?;
-        look_up(deps, &key).map(|_| Self)
-    }
+pub(crate) fn authenticate_here(deps: &Deps, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    look_up(deps, &presented_key(headers).ok_or(ApiError::Unauthorized)?)
 }
 
 /// The hash of the key that the request presents, if it presents one.

@@ -49,6 +49,12 @@ pub enum ApiError {
     /// The request does not fit the present state of the thing.
     #[error("{0}")]
     Conflict(Cow<'static, str>),
+    /// The account, or the address, has asked too often.
+    #[error("Too many requests. Please retry after {retry_after} seconds.")]
+    RateLimited {
+        /// Seconds until it may ask again.
+        retry_after: u64,
+    },
     /// The client took too long to send its body.
     #[error("the request body took too long to arrive")]
     Timeout,
@@ -96,6 +102,7 @@ impl ApiError {
             Self::Conflict(_) | Self::Stale | Self::Taken | Self::Answered => {
                 (StatusCode::CONFLICT, "conflict")
             }
+            Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
@@ -125,6 +132,8 @@ struct ErrorBody<'a> {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<&'a [Issue]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
 }
 
 impl IntoResponse for ApiError {
@@ -134,7 +143,11 @@ impl IntoResponse for ApiError {
             Self::Invalid(issues) => Some(issues.list()),
             _ => None,
         };
-        let body = Body { error: ErrorBody { code, message: self.to_string(), details } };
+        let retry_after = match self {
+            Self::RateLimited { retry_after } => Some(retry_after),
+            _ => None,
+        };
+        let body = Body { error: ErrorBody { code, message: self.to_string(), details, retry_after } };
         let mut response = (status, axum::Json(body)).into_response();
         match self {
             Self::Unauthorized => {
@@ -143,6 +156,9 @@ impl IntoResponse for ApiError {
             }
             Self::NoLeader | Self::OutcomeUnknown | Self::NotReady => {
                 response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SEC);
+            }
+            Self::RateLimited { retry_after } => {
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
             }
             Self::Answered => {
                 response.extensions_mut().insert(AnsweredBefore);

@@ -1,28 +1,94 @@
-//! What every request with a credential passes, in this order: who speaks, and whether the request was
+//! What every request passes, in this order: who speaks, how often they may, and whether the request was
 //! answered before.
 
 use crate::Deps;
-use crate::auth;
+use crate::auth::{self, Principal};
 use crate::error::{AnsweredBefore, ApiError};
 use crate::once::{self, Named};
-use axum::extract::{Request, State};
+use crate::rate_limit::{Bucket, RateLimiter, Standing};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use domain::id::AccountId;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// What the gate works with.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    pub(crate) deps: Deps,
+    pub(crate) limiter: RateLimiter,
+}
 
 /// Wraps every route that needs a credential.
-pub(crate) async fn pass(State(deps): State<Deps>, mut request: Request, next: Next) -> Response {
-    let principal = match auth::authenticate(&deps, request.headers()).await {
+pub(crate) async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let principal = auth::authenticate(&gate.deps, request.headers()).await;
+    admit(gate, principal, request, next).await
+}
+
+/// Wraps what answers by what this node knows, also without a leader.
+pub(crate) async fn pass_here(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let principal = auth::authenticate_here(&gate.deps, request.headers());
+    admit(gate, principal, request, next).await
+}
+
+/// Wraps what needs no credential.
+pub(crate) async fn pass_unknown(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let standing = gate.limiter.address(address(&request));
+    let answer = match standing.map_or(Ok(()), |standing| standing.admit()) {
+        Ok(()) => answer_once(&gate.deps, AccountId::default(), request, next).await,
+        Err(error) => Err(error),
+    };
+    shown(standing, answer)
+}
+
+async fn admit(
+    gate: Gate,
+    principal: Result<Principal, ApiError>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let principal = match principal {
         Ok(principal) => principal,
+        Err(ApiError::Unauthorized) => {
+            let standing = gate.limiter.address(address(&request));
+            let refusal = standing.and_then(|standing| standing.admit().err());
+            return shown(standing, Err(refusal.unwrap_or(ApiError::Unauthorized)));
+        }
         Err(error) => return error.into_response(),
     };
+    let plan = gate.deps.plans.of(principal.plan);
+    let standing = gate.limiter.account(principal.account, bucket(&request), plan).await;
+    if let Some(Err(error)) = standing.map(|standing| standing.admit()) {
+        return shown(standing, Err(error));
+    }
     request.extensions_mut().insert(principal);
-    answer_once(&deps, principal.account, request, next).await.unwrap_or_else(IntoResponse::into_response)
+    shown(standing, answer_once(&gate.deps, principal.account, request, next).await)
+}
+
+/// Manual runs have a limit of their own (documented).
+fn bucket(request: &Request) -> Bucket {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    if path == Some("/v1/jobs/{id}/run") { Bucket::Run } else { Bucket::General }
+}
+
+/// Where the request comes from.
+fn address(request: &Request) -> IpAddr {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip().to_canonical())
+}
+
+fn shown(standing: Option<Standing>, answer: Result<Response, ApiError>) -> Response {
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    if let Some(standing) = standing {
+        standing.show(response.headers_mut());
+    }
+    response
 }
 
 /// Gives the answer that a request with the same idempotency key got before, if there is one.
-pub(crate) async fn answer_once(
+async fn answer_once(
     deps: &Deps,
-    account: domain::id::AccountId,
+    account: AccountId,
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {

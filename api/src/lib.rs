@@ -12,12 +12,13 @@ mod deadline; // a connection whose peer must keep reading
 mod error; // what a refusal looks like
 mod extract; // bodies, queries and ids that fail in our error shape
 mod fields; // typed fields of a JSON object, with all that is wrong with them
-mod gate; // what every request with a credential passes
+mod gate; // what every request passes
 mod health; // alive, ready, metrics
 mod json; // JSON as it was sent: order and duplicates kept
 mod observe; // request ids, metrics, the log of what went wrong
 mod once; // requests that are answered once
 mod page; // lists in pages
+mod rate_limit; // how often they may
 mod resources; // one file a resource
 mod routes; // THE TABLE: what can be called
 mod server; // connections: limits, timeouts, shutdown
@@ -34,6 +35,7 @@ use url::Url;
 pub use align::{AlignError, align_space};
 pub use auth::hash_key;
 pub use error::ApiError;
+pub use rate_limit::RateLimits;
 pub use server::serve;
 
 /// What handlers work with. Cloned for every request, so all of it is cheap to clone.
@@ -47,6 +49,8 @@ pub struct Deps {
     pub targets: Arc<dyn TargetPolicy>,
     /// What each plan allows.
     pub plans: Arc<Plans>,
+    /// Limits of all accounts in place of their plans'.
+    pub rate_limits: RateLimits,
     /// Renders this node's metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }

@@ -3,19 +3,24 @@
 
 use crate::Deps;
 use crate::error::ApiError;
+use crate::gate::{self, Gate};
+use crate::health;
+use crate::rate_limit::RateLimiter;
 use crate::resources::{badges, cluster, executions, jobs, spaces};
-use crate::{gate, health};
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use std::sync::Arc;
 
 /// Every path, its methods and their handlers. GET routes answer HEAD as well.
 ///
-/// What stands above the gate needs a credential.
+/// What stands above a gate passes it.
 pub(crate) fn table(deps: &Deps) -> Router<Deps> {
-    Router::new()
+    let limiter = RateLimiter::new(deps.cluster.clone(), Arc::clone(&deps.clock), deps.rate_limits);
+    let gate = Gate { deps: deps.clone(), limiter };
+    let needs_credential = Router::new()
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
         .route("/v1/jobs/bulk", post(jobs::bulk))
         .route("/v1/jobs/export", get(jobs::export))
@@ -30,8 +35,12 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/spaces/{id}", get(spaces::get).patch(spaces::update).delete(spaces::delete))
         .route("/v1/spaces/{id}/pause", post(spaces::pause))
         .route("/v1/spaces/{id}/resume", post(spaces::resume))
-        .route_layer(from_fn_with_state(deps.clone(), gate::pass))
+        .route_layer(from_fn_with_state(gate.clone(), gate::pass));
+    let answers_here = Router::new()
         .route("/v1/cluster", get(cluster::get))
+        .route_layer(from_fn_with_state(gate, gate::pass_here));
+    needs_credential
+        .merge(answers_here)
         .route("/badges/{id}/status.svg", get(badges::status))
         .route("/badges/{id}/uptime.svg", get(badges::uptime))
         .route("/healthz", get(health::live))

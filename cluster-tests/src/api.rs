@@ -92,8 +92,8 @@ pub struct MemberView {
     pub node_id: u64,
     /// `leader`, `follower` or `learner`.
     pub role: String,
-    /// Whether it has been heard of lately.
-    pub live: bool,
+    /// Whether it has been heard of lately; unknown to a node that has no leader.
+    pub live: Option<bool>,
     /// The last log entry it is known to have applied.
     pub applied_index: Option<u64>,
     /// How many shards of the timer wheel it looks after.
@@ -103,11 +103,12 @@ pub struct MemberView {
 impl ClusterView {
     /// Why the cluster is not whole with `nodes` members, or nothing: a leader, everybody alive, and every shard with a live owner.
     pub fn not_whole(&self, nodes: usize) -> Option<String> {
-        let live = self.members.iter().filter(|member| member.live);
+        let is_live = |member: &MemberView| member.live == Some(true);
+        let live = self.members.iter().filter(|member| is_live(member));
         let whole = self.leader_id.is_some()
             && live.clone().count() == nodes
             && live.map(|member| member.shards).sum::<u64>() > 0
-            && self.members.iter().all(|member| member.live || member.shards == 0);
+            && self.members.iter().all(|member| is_live(member) || member.shards == 0);
         (!whole).then(|| format!("{self:?}"))
     }
 }
@@ -288,7 +289,7 @@ mod tests {
         let member = |node_id, live, shards| MemberView {
             node_id,
             role: "follower".to_owned(),
-            live,
+            live: Some(live),
             applied_index: None,
             shards,
         };

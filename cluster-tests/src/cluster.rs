@@ -254,6 +254,22 @@ impl Cluster {
         Ok(fault)
     }
 
+    /// As [`Cluster::restart`], but without its data: its disk was lost, and the others fill it.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Input`] if it runs.
+    pub fn restart_empty(&mut self, id: u64) -> Result<Fault, Error> {
+        if self.node(id).process.is_some() {
+            return Err(Error::Input(format!("node {id} still runs")));
+        }
+        std::fs::remove_dir_all(self.data_dir(id)).map_err(Error::io("remove the data of a node"))?;
+        self.restart(id)
+    }
+
+    fn data_dir(&self, id: u64) -> PathBuf {
+        self.dir.path.join(format!("node-{id}"))
+    }
+
     /// Fails if a node has ended by itself.
     ///
     /// # Errors
@@ -290,7 +306,7 @@ impl Cluster {
             .arg("server")
             .args(["--node-id", &id.to_string()])
             .arg("--data-dir")
-            .arg(self.dir.path.join(format!("node-{id}")))
+            .arg(self.data_dir(id))
             .args(["--api-addr", &api.to_string()])
             .args(["--rpc-addr", &rpc.to_string()])
             .args(["--cluster", &peers.join(",")])

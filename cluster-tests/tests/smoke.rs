@@ -1,4 +1,5 @@
-//! A minute in the life of three nodes, two of which are killed and come back, under jobs that fire every second.
+//! A minute in the life of three nodes, two of which are killed and come back, one of them with an empty disk, under jobs
+//! that fire every second.
 
 use cluster_tests::{
     Error,
@@ -124,8 +125,8 @@ async fn faults(
     say(format!("{:>5.1} s: killed node {follower}, a follower", start.elapsed().as_secs_f64()));
 
     at(42).await;
-    history.record(Event::Fault(cluster.restart(follower)?));
-    say(format!("{:>5.1} s: restarted node {follower}", start.elapsed().as_secs_f64()));
+    history.record(Event::Fault(cluster.restart_empty(follower)?));
+    say(format!("{:>5.1} s: restarted node {follower} with an empty disk", start.elapsed().as_secs_f64()));
     cluster.node_ready(follower, READY_DEADLINE).await?;
     say(format!("{:>5.1} s: node {follower} is ready", start.elapsed().as_secs_f64()));
 

@@ -186,7 +186,14 @@ pub async fn run(
 
     listeners.api.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
-    let router = api::router(api::Deps { cluster, clock, targets: Arc::new(egress), plans, metrics });
+    let router = api::router(api::Deps {
+        cluster,
+        clock,
+        targets: Arc::new(egress),
+        plans,
+        rate_limits: settings.rate_limits,
+        metrics,
+    });
     supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));
 
     let failed = tokio::select! {

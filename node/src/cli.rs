@@ -115,6 +115,12 @@ pub(crate) struct ServerArgs {
     /// letters or digits). Better in the environment
     #[arg(long, value_name = "KEY")]
     pub(crate) bootstrap_api_key: Option<Secret>,
+    /// Requests a minute for every account instead of its plan's; 0 switches the limit off
+    #[arg(long, value_name = "N")]
+    pub(crate) rate_limit_general: Option<u64>,
+    /// Manual runs a minute for every account instead of its plan's; 0 switches the limit off
+    #[arg(long, value_name = "N")]
+    pub(crate) rate_limit_run: Option<u64>,
     /// How early firings are claimed, in milliseconds. Elections shorter than this delay nothing
     /// [default: 2000]
     #[arg(long, value_name = "MS")]

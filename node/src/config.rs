@@ -140,6 +140,8 @@ pub struct ServerSettings {
     pub egress: EgressPolicy,
     /// The API key of the account made on the first start of the cluster.
     pub bootstrap_api_key: Option<Secret>,
+    /// Limits of all accounts in place of their plans'.
+    pub rate_limits: api::RateLimits,
     /// How early firings are claimed.
     pub claim_ahead: Duration,
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
@@ -244,6 +246,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             ..EgressPolicy::default()
         },
         bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
+        rate_limits: api::RateLimits { general: args.rate_limit_general, run: args.rate_limit_run },
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
         log_format: args.log_format.unwrap_or_default(),

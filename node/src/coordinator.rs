@@ -11,7 +11,7 @@ use domain::node::Node;
 use domain::shard::ShardMap;
 use raft::command::{Applied, Command, ExpireNode, SetShardMap, Sweep};
 use raft::{Cluster, ProposeError};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Read;
@@ -36,22 +36,26 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut progress = Progress::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.sleeper.sleep(self.interval) => {}
             }
-            if !self.cluster.status().is_leader() {
+            let status = self.cluster.status();
+            if !status.is_leader() {
+                progress = Progress::default();
                 continue;
             }
-            match self.round().await {
+            progress.note(self.sleeper.elapsed(), status.applied, self.node_timeout);
+            match self.round(&progress).await {
                 Ok(()) | Err(RoundError::Propose(ProposeError::Stopping)) => {}
                 Err(error) => tracing::debug!(%error, "coordinator round cut short"),
             }
         }
     }
 
-    async fn round(&self) -> Result<(), RoundError> {
+    async fn round(&self, progress: &Progress) -> Result<(), RoundError> {
         // Decisions are made on a state that holds everything committed; a leader that has just been
         // elected may still be applying.
         self.cluster.read_barrier().await?;
@@ -64,7 +68,9 @@ impl Coordinator {
             (nodes, map, deleted)
         };
 
-        let decision = decide(&nodes, &map, &self.cluster.contact().heard(), self.node, self.node_timeout);
+        let contact = self.cluster.contact();
+        let behind = progress.behind(&contact.applied());
+        let decision = decide(&nodes, &map, &contact.heard(), &behind, self.node, self.node_timeout);
         let mut commands: Vec<Command> = decision
             .dead
             .into_iter()
@@ -103,6 +109,27 @@ enum RoundError {
     Storage(#[from] storage::Error),
 }
 
+/// How far this node had applied the log at the rounds of the last while.
+#[derive(Debug, Default)]
+struct Progress(VecDeque<(Duration, u64)>);
+
+impl Progress {
+    fn note(&mut self, now: Duration, applied: u64, kept_for: Duration) {
+        self.0.push_back((now, applied));
+        // One that is older than that is kept: it is the measure.
+        while self.0.get(1).is_some_and(|(then, _)| now.saturating_sub(*then) >= kept_for) {
+            self.0.pop_front();
+        }
+    }
+
+    /// The nodes that have not applied yet what this one had applied a while ago. They know neither what is due nor what
+    /// they hold, and get no shards.
+    fn behind(&self, applied: &BTreeMap<NodeId, u64>) -> BTreeSet<NodeId> {
+        let Some((_, then)) = self.0.front() else { return BTreeSet::new() };
+        applied.iter().filter(|(_, applied)| *applied < then).map(|(node, _)| *node).collect()
+    }
+}
+
 /// What a round wants changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Decision {
@@ -113,11 +140,13 @@ struct Decision {
 /// Compares what is with what should be.
 ///
 /// `silent` says how long ago each node was heard of, counted from when this node began to lead. A node
-/// that is missing there has not been heard of at all and is judged by the next rounds.
+/// that is missing there has not been heard of at all and is judged by the next rounds. Nodes that are `behind` live but get
+/// no shards.
 fn decide(
     nodes: &[Node],
     map: &ShardMap,
     silent: &BTreeMap<NodeId, Duration>,
+    behind: &BTreeSet<NodeId>,
     leader: NodeId,
     node_timeout: Duration,
 ) -> Decision {
@@ -126,7 +155,11 @@ fn decide(
     };
     let (dead, present): (Vec<&Node>, Vec<&Node>) =
         nodes.iter().filter(|node| node.expired_at.is_none()).partition(|node| is_silent(node));
-    let live: BTreeSet<NodeId> = present.iter().filter(|node| !node.draining).map(|node| node.id).collect();
+    let live: BTreeSet<NodeId> = present
+        .iter()
+        .filter(|node| !node.draining && !behind.contains(&node.id))
+        .map(|node| node.id)
+        .collect();
     let owners = map.assign(&live, leader).filter(|owners| *owners != map.owners);
     Decision {
         dead: dead.iter().map(|node| ExpireNode { node: node.id, incarnation: node.incarnation }).collect(),
@@ -158,8 +191,13 @@ mod tests {
     }
 
     fn check(nodes: &[Node], silent_ms: &[(u64, u64)], dead: &[u64], owners: &[u64]) {
+        check_behind(nodes, silent_ms, &[], dead, owners);
+    }
+
+    fn check_behind(nodes: &[Node], silent_ms: &[(u64, u64)], behind: &[u64], dead: &[u64], owners: &[u64]) {
         let silent = silent_ms.iter().map(|(id, ms)| (NodeId(*id), Duration::from_millis(*ms))).collect();
-        let decision = decide(nodes, &ShardMap::default(), &silent, NodeId(1), limits::NODE_TIMEOUT);
+        let behind = behind.iter().copied().map(NodeId).collect();
+        let decision = decide(nodes, &ShardMap::default(), &silent, &behind, NodeId(1), limits::NODE_TIMEOUT);
         let expected: Vec<_> = dead
             .iter()
             .map(|id| ExpireNode { node: NodeId(*id), incarnation: Incarnation(id * 10) })
@@ -194,13 +232,36 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_does_not_follow_lives_but_gets_nothing() {
+        check_behind(&[node(1), node(2), node(3)], &[(2, 0), (3, 0)], &[3], &[], &[1, 2]);
+    }
+
+    #[test]
+    fn following_means_having_applied_what_was_applied_a_while_ago() {
+        let second = Duration::from_secs;
+        let mut progress = Progress::default();
+        let behind = |progress: &Progress, applied: u64| {
+            !progress.behind(&BTreeMap::from([(NodeId(2), applied)])).is_empty()
+        };
+        assert!(!behind(&progress, 0));
+        for (at, applied) in [(0, 100), (1, 200), (2, 300), (3, 400)] {
+            progress.note(second(at), applied, second(2));
+        }
+        assert!(behind(&progress, 199));
+        assert!(!behind(&progress, 200), "what came later may still be on its way");
+        progress.note(second(60), 400, second(2));
+        assert!(behind(&progress, 399), "an idle cluster leaves time to follow");
+    }
+
+    #[test]
     fn what_is_right_already_is_left_alone() {
         let nodes = [node(1), node(2), node(3)];
         let owners = ShardMap::default()
             .assign(&nodes.iter().map(|node| node.id).collect(), NodeId(1))
             .expect("somebody lives");
         let map = ShardMap { version: 4, owners };
-        let decision = decide(&nodes, &map, &BTreeMap::new(), NodeId(1), limits::NODE_TIMEOUT);
+        let decision =
+            decide(&nodes, &map, &BTreeMap::new(), &BTreeSet::new(), NodeId(1), limits::NODE_TIMEOUT);
         assert_eq!(decision, Decision::default());
     }
 }

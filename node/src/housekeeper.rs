@@ -31,6 +31,8 @@ const JOBS_AT_ONCE: usize = 100;
 /// Records that one step removes, so that firings need not wait behind it. Per second it is more than a
 /// cluster can add.
 const RECORDS_AT_ONCE: usize = 2_000;
+/// What one command removes when there is as much.
+const SWEEP_FULL: u64 = limits::SWEEP_MAX as u64;
 /// Pause after all jobs have been looked at.
 const REST: Duration = Duration::from_secs(60);
 /// How long a proposal may take.
@@ -145,8 +147,8 @@ impl Housekeeper {
             }
             tracing::debug!(removed, jobs = look.prunes.len(), "pruned history");
         }
-        // What is left of the last job may all be unfinished; then there is nothing to come back for.
-        self.walk = if look.has_more && removed_of_last > 0 {
+        // A short step says that nothing is left of the last job.
+        self.walk = if look.has_more && removed_of_last >= SWEEP_FULL {
             Walk { after: look.before_last, next: elapsed }
         } else if look.ends {
             Walk { after: None, next: elapsed + REST }

@@ -31,8 +31,10 @@ struct Known {
     leader_heard: Option<Duration>,
     /// Since when this node leads, as far as it has noticed.
     leads_since: Option<Duration>,
-    /// When each node was heard of while this one leads.
-    heard: BTreeMap<NodeId, Duration>,
+    /// When each node was heard of while this one leads, and how far it had applied the log then.
+    heard: BTreeMap<NodeId, (Duration, u64)>,
+    /// How far the leader said that each member is.
+    told: BTreeMap<NodeId, u64>,
 }
 
 impl std::fmt::Debug for Contact {
@@ -71,10 +73,23 @@ impl Contact {
             .map(NodeId)
             .filter(|node| *node != self.shared.me)
             .map(|node| {
-                let heard = known.heard.get(&node).copied().unwrap_or(leads_since).max(leads_since);
+                let heard =
+                    known.heard.get(&node).map_or(leads_since, |(heard, _)| (*heard).max(leads_since));
                 (node, now.saturating_sub(heard))
             })
             .collect()
+    }
+
+    /// How far each other node has applied the log, by its last sign of life while this one leads.
+    #[must_use]
+    pub fn applied(&self) -> BTreeMap<NodeId, u64> {
+        let known = self.shared.known.lock();
+        known.heard.iter().map(|(node, (_, applied))| (*node, *applied)).collect()
+    }
+
+    /// How far each member is, as the leader said last. Empty while that is not known.
+    pub(crate) fn told(&self) -> BTreeMap<NodeId, u64> {
+        self.shared.known.lock().told.clone()
     }
 
     /// Whether this node leads and a quorum has confirmed it lately.
@@ -82,10 +97,15 @@ impl Contact {
         self.shared.since_quorum().is_some_and(|since| since <= self.shared.lease)
     }
 
-    /// Notes that `node` is alive.
-    pub(crate) fn hear(&self, node: NodeId) {
+    /// Notes that `node` is alive and has applied the log that far.
+    pub(crate) fn hear(&self, node: NodeId, applied: u64) {
         let now = self.shared.clock.elapsed();
-        self.shared.known.lock().heard.insert(node, now);
+        self.shared.known.lock().heard.insert(node, (now, applied));
+    }
+
+    /// Notes how far the leader says that each member is.
+    pub(crate) fn learn(&self, members: BTreeMap<NodeId, u64>) {
+        self.shared.known.lock().told = members;
     }
 
     /// The clock that signs of life are measured by.
@@ -108,6 +128,7 @@ impl Contact {
             Some(since) => {
                 if known.leads_since.is_none() {
                     known.heard.clear();
+                    known.told.clear();
                     known.leads_since = Some(now);
                 }
                 if since <= self.shared.lease {

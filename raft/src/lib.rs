@@ -15,6 +15,7 @@ mod log_store; // openraft's log over storage::Log
 mod network; // gRPC
 mod office; // what a leader does for others
 mod proposer; // commands to entries to replies
+mod quotas; // what accounts may still ask for
 mod reads; // read barriers
 mod services; // forming, signs of life, snapshots
 mod settings;
@@ -26,6 +27,7 @@ pub use changes::ChangesReceiver;
 pub use contact::Contact;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;
+pub use quotas::{Granted, Take};
 pub use settings::{PROPOSAL_BYTES_MAX, Secret, Settings, SnapshotSettings};
 pub use state_machine::StateMachine;
 pub use types::{Payload, TypeConfig};
@@ -41,20 +43,22 @@ use network::{Network, Peers};
 use office::Office;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, ServerState, SnapshotPolicy};
-use proposer::{Proposer, Submission};
+use proposer::{Proposer, Submission, Ticket};
 use reads::Reads;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::{State, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use types::Raft;
 use waiters::Waiters;
 
 /// Entries in one message of replication.
 const PAYLOAD_ENTRIES_MAX: u64 = 64;
+/// How long an answer may take that is on its way when its deadline passes.
+const ANSWER_GRACE: Duration = Duration::from_millis(50);
 /// How long a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a transfer looks whether it has come about.
@@ -118,7 +122,7 @@ pub struct Member {
     pub rpc_addr: String,
     /// Whether it has a vote; otherwise it only learns.
     pub voter: bool,
-    /// Index of the last entry it is known to have. Known only to the leader.
+    /// Index of the last entry it is known to have: to the leader, and to whoever was told by it lately.
     pub matched: Option<u64>,
 }
 
@@ -142,7 +146,7 @@ impl Cluster {
 
         let changes = ChangesSender::default();
         let receiver = changes.receiver();
-        let waiters = Waiters::new(settings.session);
+        let waiters = Waiters::new(settings.node, settings.session);
         let (applied_sender, applied) = watch::channel(0);
         let machine = StateMachine::with(storage.state.clone(), changes, waiters.clone(), applied_sender)
             .map_err(StartError::Storage)?;
@@ -155,6 +159,7 @@ impl Cluster {
 
         let contact = Contact::new(settings.node, Arc::clone(&clock), raft.clone(), settings.lease());
         let office = Office::new(settings.node, raft.clone(), peers, contact, clock);
+        services::abstain_if_empty(&office, &settings.members).await;
         let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
         let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
         let stop = CancellationToken::new();
@@ -179,7 +184,7 @@ impl Cluster {
             readers: asked,
             patience: settings.read_timeout,
         };
-        let touch = services::keep_in_touch(office.clone(), settings.clone(), stop.clone());
+        let touch = services::keep_in_touch(office.clone(), settings.clone(), applied.clone(), stop.clone());
         let fold = services::fold(
             raft.clone(),
             storage.log,
@@ -226,14 +231,15 @@ impl Cluster {
         }
         let deadline = Instant::now() + patience;
         let (reply, answer) = oneshot::channel();
-        let submission = Submission { commands, bytes, deadline, reply };
+        let ticket = Ticket::default();
+        let submission = Submission { commands, bytes, deadline, ticket: ticket.clone(), reply };
         match timeout(patience, self.shared.submissions.send(submission)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(ProposeError::Stopping),
             Err(_) => return Err(ProposeError::NoLeader),
         }
         let started = Instant::now();
-        let replies = answer.await.unwrap_or(Err(ProposeError::Unknown))?;
+        let replies = answered(answer, &ticket, deadline).await?;
         metrics::histogram!("justrun_raft_commit_seconds").record(started.elapsed().as_secs_f64());
         Ok(replies)
     }
@@ -273,6 +279,12 @@ impl Cluster {
         timeout(self.shared.settings.read_timeout, asked).await.unwrap_or(Err(ReadError::NoLeader))
     }
 
+    /// Takes from what an account may still ask for in a window of time, counted for the whole cluster. `None` when
+    /// nobody who could count is reached within `patience`.
+    pub async fn take(&self, take: Take, patience: Duration) -> Option<Granted> {
+        timeout(patience, self.shared.office.take(take)).await.ok().flatten()
+    }
+
     /// The state as this node has it.
     #[must_use]
     pub fn state(&self) -> &State {
@@ -282,6 +294,7 @@ impl Cluster {
     /// How the cluster looks from this node.
     #[must_use]
     pub fn status(&self) -> Status {
+        let told = self.shared.office.contact.told();
         let metrics = self.shared.office.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
         let members = membership
@@ -294,7 +307,8 @@ impl Cluster {
                     .replication
                     .as_ref()
                     .and_then(|replication| replication.get(id))
-                    .and_then(|matched| matched.as_ref().map(|id| id.index)),
+                    .and_then(|matched| matched.as_ref().map(|id| id.index))
+                    .or_else(|| told.get(&NodeId(*id)).copied()),
             })
             .collect();
         Status {
@@ -344,6 +358,27 @@ impl Cluster {
     }
 }
 
+/// What a submission comes to. Those that were made together share the latest deadline among them, and the line before
+/// the proposer may be long, so each keeps to its own here.
+async fn answered(
+    mut answer: oneshot::Receiver<Result<Vec<Reply>, ProposeError>>,
+    ticket: &Ticket,
+    deadline: Instant,
+) -> Result<Vec<Reply>, ProposeError> {
+    match timeout_at(deadline, &mut answer).await {
+        Ok(Ok(answer)) => return answer,
+        Ok(Err(_)) if ticket.take() => return Err(ProposeError::Stopping),
+        Ok(Err(_)) => return Err(ProposeError::Unknown),
+        Err(_) if ticket.take() => return Err(ProposeError::NoLeader),
+        Err(_) => {}
+    }
+    // Whoever carries it knows better at the same deadline whether it may have got anywhere.
+    match timeout(ANSWER_GRACE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+    }
+}
+
 fn endless(
     service: impl Future<Output = ()> + Send + 'static,
 ) -> BoxFuture<'static, Result<(), ServiceError>> {
@@ -369,6 +404,8 @@ fn config(settings: &Settings) -> Result<Config, StartError> {
         // The whole installation, not one chunk: a large state takes its time.
         install_snapshot_timeout: 600_000,
         enable_pre_vote: Some(true),
+        // A member that lost its disk is filled anew. Until that is done it has no vote; see `services::form`.
+        allow_log_reversion: Some(true),
         ..Config::default()
     }
     .validate()

@@ -2,20 +2,25 @@
 
 use crate::contact::Contact;
 use crate::network::Peers;
+use crate::quotas::{Granted, Quotas, Take};
 use crate::settings::PROPOSAL_BYTES_MAX;
-use crate::types::{Payload, Raft};
+use crate::types::{ClientWriteError, LogId, Payload, Raft};
 use bytes::Bytes;
 use domain::id::NodeId;
 use domain::time::{Clock, Timestamp};
 use openraft::async_runtime::WatchReceiver;
+use openraft::errors::RaftError;
 use openraft::raft::ReadPolicy;
 use parking_lot::Mutex;
 use proto::cluster::{
-    PingRequest, ProposeRequest, ReadIndexRequest, ping_response, propose_response, read_index_response,
+    PingRequest, ProposeRequest, ReadIndexRequest, TakeRequest, ping_response, propose_response,
+    read_index_response, take_response,
 };
+use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tonic::Code;
+use tonic::{Code, ConnectError, Status};
 
 /// How long a leader may take to confirm its office for a read.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
@@ -36,14 +41,27 @@ pub(crate) struct Office {
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     pub(crate) contact: Contact,
+    /// Whether this node may vote. One that has lost its disk has forgotten what it voted for and what it had
+    /// acknowledged, so it may not until it has all of that again.
+    pub(crate) may_vote: Arc<AtomicBool>,
     clock: Arc<dyn Clock>,
+    pub(crate) quotas: Quotas,
     /// The last instant an entry was stamped with.
     stamped: Arc<Mutex<Timestamp>>,
 }
 
 impl Office {
     pub(crate) fn new(me: NodeId, raft: Raft, peers: Peers, contact: Contact, clock: Arc<dyn Clock>) -> Self {
-        Self { me, raft, peers, contact, clock, stamped: Arc::default() }
+        Self {
+            me,
+            raft,
+            peers,
+            contact,
+            may_vote: Arc::new(AtomicBool::new(true)),
+            clock,
+            quotas: Quotas::default(),
+            stamped: Arc::default(),
+        }
     }
 
     /// Who leads, as far as this node knows.
@@ -66,9 +84,13 @@ impl Office {
                 forward.leader_id.map(NodeId).filter(|leader| *leader != self.me),
             ));
         }
-        // An entry can outlive the office of the leader that appended it, so an error here settles nothing.
         match self.raft.client_write(Payload { at, proposal }).await {
             Ok(written) => Ok(written.log_id.index),
+            // Said only before the entry is appended: a quorum is out of reach, or leadership is being handed over.
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+                Err(Refused::NotLeader(forward.leader_id.map(NodeId).filter(|leader| *leader != self.me)))
+            }
+            // An entry can outlive the office of the leader that appended it.
             Err(_) => Err(Refused::Unknown),
         }
     }
@@ -87,6 +109,7 @@ impl Office {
                 }
                 None => Err(Refused::Unknown),
             },
+            Err(status) if never_sent(&status) => Err(Refused::NotLeader(None)),
             Err(status) => Err(match status.code() {
                 Code::Unauthenticated
                 | Code::FailedPrecondition
@@ -125,13 +148,59 @@ impl Office {
         }
     }
 
-    /// Tells `leader` that this node is alive. True when a leader has heard it.
-    pub(crate) async fn ping(&self, leader: NodeId, session: u64, timeout: Duration) -> bool {
-        let Ok(mut client) = self.peers.cluster(leader) else { return false };
-        let asked = client.ping(PingRequest { node: self.me.0, session });
-        matches!(
-            tokio::time::timeout(timeout, asked).await,
-            Ok(Ok(response)) if matches!(response.get_ref().result, Some(ping_response::Result::Heard(_)))
-        )
+    /// Counts at the leader, whoever that is.
+    pub(crate) async fn take(&self, take: Take) -> Option<Granted> {
+        let leader = self.leader()?;
+        if leader == self.me {
+            return Some(self.quotas.take(take));
+        }
+        let Take { account, bucket, window, limit, wanted } = take;
+        let request = TakeRequest { account: account.0, bucket: bucket.into(), window, limit, wanted };
+        let response = self.peers.cluster(leader).ok()?.take(request).await.ok()?;
+        match response.into_inner().result? {
+            take_response::Result::Granted(granted) => {
+                Some(Granted { tokens: granted.tokens.min(wanted), left: granted.left })
+            }
+            take_response::Result::NotLeader(_) => None,
+        }
     }
+
+    /// Tells `leader` that this node is alive and how far it is. What a leader says that has heard it.
+    pub(crate) async fn ping(
+        &self,
+        leader: NodeId,
+        session: u64,
+        applied: u64,
+        timeout: Duration,
+    ) -> Option<ping_response::Heard> {
+        let mut client = self.peers.cluster(leader).ok()?;
+        let asked = client.ping(PingRequest { node: self.me.0, session, applied });
+        match tokio::time::timeout(timeout, asked).await.ok()?.ok()?.into_inner().result? {
+            ping_response::Result::Heard(heard) => Some(heard),
+            ping_response::Result::NotLeader(_) => None,
+        }
+    }
+
+    /// What this node answers to a sign of life while it leads.
+    pub(crate) fn heard(&self) -> ping_response::Heard {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let progress = |(node, matched): (&u64, &Option<LogId>)| ping_response::Progress {
+            node: *node,
+            matched: matched.as_ref().map_or(0, |id| id.index),
+        };
+        ping_response::Heard {
+            committed: metrics.last_applied.map_or(0, |id| id.index),
+            members: metrics.replication.iter().flatten().map(progress).collect(),
+        }
+    }
+
+    /// Whether anything was ever committed here, as far as this node knows.
+    pub(crate) fn has_applied(&self) -> bool {
+        self.raft.metrics().borrow_watched().last_applied.is_some()
+    }
+}
+
+/// Whether a call failed because there was no connection for it.
+fn never_sent(status: &Status) -> bool {
+    std::iter::successors(status.source(), |error| (*error).source()).any(|error| error.is::<ConnectError>())
 }

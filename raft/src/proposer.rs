@@ -14,6 +14,8 @@ use domain::id::NodeId;
 use domain::node::SessionId;
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -39,7 +41,20 @@ pub(crate) struct Submission {
     /// Encoded size, roughly.
     pub(crate) bytes: usize,
     pub(crate) deadline: Instant,
+    pub(crate) ticket: Ticket,
     pub(crate) reply: oneshot::Sender<Result<Vec<Reply>, ProposeError>>,
+}
+
+/// Decides between the proposer, which takes a submission, and whoever submitted it and withdraws it: the first has it.
+/// Clones are the same ticket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ticket(Arc<AtomicBool>);
+
+impl Ticket {
+    /// True for the first who asks.
+    pub(crate) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// Makes proposals of submissions.
@@ -71,6 +86,9 @@ impl Proposer {
                 Some(first) = self.submissions.recv(), if flights.len() < FLIGHTS_MAX => first,
                 else => break,
             };
+            if !first.ticket.take() {
+                continue;
+            }
             let submissions = self.gather(first);
             sequence += 1;
             under_way.insert(sequence);
@@ -104,6 +122,9 @@ impl Proposer {
             && bytes < BYTES_TOGETHER
             && let Ok(next) = self.submissions.try_recv()
         {
+            if !next.ticket.take() {
+                continue;
+            }
             commands += next.commands.len();
             bytes += next.bytes;
             if matches!(next.commands.first(), Some(Command::RegisterNode(_))) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use storage::Log;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,45 +27,85 @@ const FORMATION_ROUNDS: u32 = 8;
 const PING_PATIENCE: u32 = 2;
 
 /// Forms the cluster if it does not exist yet, then sends signs of life until `stop`.
-pub(crate) async fn keep_in_touch(office: Office, settings: Settings, stop: CancellationToken) {
+pub(crate) async fn keep_in_touch(
+    office: Office,
+    settings: Settings,
+    mut applied: watch::Receiver<u64>,
+    stop: CancellationToken,
+) {
+    let formed = async {
+        form(&office, &settings.members).await;
+        if !office.may_vote.load(Ordering::Acquire) {
+            // Signs of life go on meanwhile: the leader is to know how far this node is.
+            tokio::select! {
+                () = catch_up(&office, applied.clone()) => {}
+                () = signs_of_life(&office, &settings, applied.clone()) => {}
+            }
+        }
+    };
     tokio::select! {
         () = stop.cancelled() => return,
-        () = form(&office, &settings.members) => {}
+        () = formed => {}
     }
+    applied.mark_unchanged();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = signs_of_life(&office, &settings, applied) => {}
+    }
+}
+
+/// Tells the leader again and again that this node is alive. Never ends.
+async fn signs_of_life(office: &Office, settings: &Settings, mut applied: watch::Receiver<u64>) {
     let mut ticks = interval(settings.ping_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+        ticks.tick().await;
         office.contact.follow_office();
-        if let Some(leader) = office.leader().filter(|leader| *leader != office.me) {
-            let sent = office.contact.elapsed();
-            if office.ping(leader, settings.session.0, settings.ping_interval * PING_PATIENCE).await {
-                office.contact.leader_answered(sent);
-            }
+        let Some(leader) = office.leader().filter(|leader| *leader != office.me) else { continue };
+        let patience = settings.ping_interval * PING_PATIENCE;
+        let sent = office.contact.elapsed();
+        let now_applied = *applied.borrow();
+        let Some(heard) = office.ping(leader, settings.session.0, now_applied, patience).await else {
+            continue;
+        };
+        office
+            .contact
+            .learn(heard.members.iter().map(|member| (NodeId(member.node), member.matched)).collect());
+        // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
+        // holds was given to others. It is in touch only once it has applied that.
+        let caught_up = applied.wait_for(|applied| *applied >= heard.committed);
+        if timeout(patience, caught_up).await.is_ok_and(|applied| applied.is_ok()) {
+            office.contact.leader_answered(sent);
         }
     }
 }
 
-/// Forms the cluster of `members`, unless it exists.
+/// Keeps a node that knows nothing out of elections until [`form`] has found out whether it lost its disk. To be called
+/// before the node serves its peers.
+pub(crate) async fn abstain_if_empty(office: &Office, members: &BTreeMap<NodeId, String>) {
+    if !members.is_empty() && matches!(office.raft.is_initialized().await, Ok(false)) {
+        abstain(office, true);
+    }
+}
+
+/// Forms the cluster of `members`, unless this node knows of it or it exists.
 ///
 /// All members may do this at once: the entry that founds a cluster is the same for all. A member that has lost its
-/// disk must not, so it asks the others first.
+/// disk must not, so it asks the others first; and it must not vote or stand for election until it has been filled, since
+/// it no longer knows what it voted for and what it had acknowledged.
 async fn form(office: &Office, members: &BTreeMap<NodeId, String>) {
-    if members.is_empty() {
+    if office.may_vote.load(Ordering::Acquire) {
         return;
     }
     for round in 0.. {
-        if !matches!(office.raft.is_initialized().await, Ok(false)) {
-            return;
-        }
         let others = members.keys().copied().filter(|node| *node != office.me);
         let answers = futures::future::join_all(others.map(|node| is_formed(office, node))).await;
-        let formed = answers.contains(&Some(true));
-        let silent = answers.contains(&None);
-        if !formed && (!silent || round >= FORMATION_ROUNDS) {
+        if answers.contains(&Some(true)) {
+            tracing::info!("the cluster exists and this node is empty; it is filled before it may vote");
+            return;
+        }
+        if !answers.contains(&None) || round >= FORMATION_ROUNDS {
+            abstain(office, false);
             let nodes: BTreeMap<u64, BasicNode> =
                 members.iter().map(|(node, addr)| (node.0, BasicNode::new(addr))).collect();
             if let Err(error) = office.raft.initialize(nodes).await {
@@ -74,6 +115,27 @@ async fn form(office: &Office, members: &BTreeMap<NodeId, String>) {
         }
         sleep(FORMATION_INTERVAL).await;
     }
+}
+
+/// Waits until this node has applied everything that may have been acknowledged with its help before it lost its disk.
+async fn catch_up(office: &Office, mut applied: watch::Receiver<u64>) {
+    loop {
+        if let Some(leader) = office.leader().filter(|leader| *leader != office.me)
+            && let Ok(index) = office.read_index_of(leader).await
+            && applied.wait_for(|applied| *applied >= index).await.is_ok()
+        {
+            tracing::info!(applied = index, "this node has been filled and may vote again");
+            abstain(office, false);
+            return;
+        }
+        sleep(FORMATION_INTERVAL).await;
+    }
+}
+
+/// Whether this node keeps out of elections.
+fn abstain(office: &Office, abstains: bool) {
+    office.may_vote.store(!abstains, Ordering::Release);
+    office.raft.runtime_config().elect(!abstains);
 }
 
 /// Whether a peer knows of the cluster; `None` when it does not say.

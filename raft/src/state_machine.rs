@@ -8,6 +8,7 @@ use crate::changes::ChangesSender;
 use crate::codec::{self, Mark};
 use crate::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::waiters::Waiters;
+use domain::id::NodeId;
 use domain::node::SessionId;
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -40,7 +41,8 @@ impl StateMachine {
     /// # Errors
     /// When the state was written by a newer release or is damaged.
     pub fn new(state: State) -> io::Result<Self> {
-        Self::with(state, ChangesSender::default(), Waiters::new(SessionId::default()), watch::Sender::new(0))
+        let waiters = Waiters::new(NodeId::default(), SessionId::default());
+        Self::with(state, ChangesSender::default(), waiters, watch::Sender::new(0))
     }
 
     pub(crate) fn with(
@@ -83,10 +85,10 @@ impl StateMachine {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(payload) => {
                     let proposal = codec::decode_proposal(&payload.proposal)?;
-                    let (session, sequence) = (proposal.session, proposal.sequence);
+                    let name = (proposal.node, proposal.session, proposal.sequence);
                     let answer =
                         apply(&mut txn, payload.at, proposal, &mut effects).map_err(io::Error::other)?;
-                    replies.push((session, sequence, answer));
+                    replies.push((name, answer));
                 }
                 EntryPayload::Membership(membership) => {
                     self.mark.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -99,8 +101,8 @@ impl StateMachine {
 
         self.publish();
         self.changes.send(effects);
-        for (session, sequence, answer) in replies {
-            self.waiters.complete(session, sequence, answer);
+        for ((node, session, sequence), answer) in replies {
+            self.waiters.complete(node, session, sequence, answer);
         }
         for responder in responders {
             responder.send(());

@@ -54,6 +54,7 @@ pub(crate) type TransferRequest = openraft::raft::TransferLeaderRequest<TypeConf
 pub(crate) type TransferResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 pub(crate) type TransferError = openraft::raft::TransferLeaderError<TypeConfig>;
 
+pub(crate) type ClientWriteError = openraft::errors::ClientWriteError<TypeConfig>;
 pub(crate) type RpcError = openraft::errors::RPCError<TypeConfig>;
 pub(crate) type Unreachable = openraft::errors::Unreachable<TypeConfig>;
 pub(crate) type NetworkError = openraft::errors::NetworkError<TypeConfig>;

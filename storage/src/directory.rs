@@ -2,16 +2,19 @@
 //!
 //! ```text
 //! FORMAT       version of this layout
+//! NODE         which node this is the directory of, once that was said
 //! LOCK         locked while a process has the directory open
 //! CURRENT      name of the live state directory
-//! state-<n>/   the state (sled)
-//! redo         changes on their way into the state, while they are
+//! state-<n>/   the state (sled), and in it
+//!   redo       changes on their way into the state, while they are
+//!   SUSPECT    why it has to be rebuilt, once something in it could not be read
 //! log/         the raft log (raft-engine)
 //! snapshots/   whole states as files
 //! ```
 
 use crate::error::Error;
 use crate::tree::sync_dir;
+use domain::id::NodeId;
 use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -80,8 +83,7 @@ fn remove_leftovers(dir: &Path) -> Result<(), Error> {
     };
     for path in list(dir)? {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let is_state = name.strip_prefix("state-").is_some_and(|number| number.parse::<u64>().is_ok());
-        if is_state && current.as_ref() != Some(&name) {
+        if state_number(&name).is_some() && current.as_ref() != Some(&name) {
             fs::remove_dir_all(&path).map_err(Error::io(format!("removing {}", path.display())))?;
         }
     }
@@ -93,10 +95,15 @@ fn remove_leftovers(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+fn state_number(name: &str) -> Option<u64> {
+    name.strip_prefix("state-")?.parse().ok()
+}
+
 /// The name of the live state directory, once there is one.
 pub(crate) fn current(dir: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(dir.join("CURRENT")) {
-        Ok(name) => Ok(Some(name.trim().to_owned())),
+        // Anything else is damage, and as good as none: the state is rebuilt.
+        Ok(name) => Ok(Some(name).filter(|name| state_number(name).is_some())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("reading CURRENT")(error)),
     }
@@ -104,9 +111,7 @@ pub(crate) fn current(dir: &Path) -> Result<Option<String>, Error> {
 
 /// A name for a new state directory.
 pub(crate) fn next_state(dir: &Path) -> Result<String, Error> {
-    let number = current(dir)?
-        .and_then(|name| name.strip_prefix("state-").and_then(|number| number.parse::<u64>().ok()))
-        .map_or(1, |number| number + 1);
+    let number = current(dir)?.and_then(|name| state_number(&name)).map_or(1, |number| number + 1);
     let name = format!("state-{number}");
     let path = dir.join(&name);
     if path.exists() {
@@ -132,4 +137,19 @@ fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
         .and_then(|()| fs::rename(&written, dir.join(name)))
         .map_err(Error::io(format!("writing {name}")))?;
     sync_dir(dir)
+}
+
+/// Notes whose directory this is, or refuses another node's.
+pub(crate) fn belong_to(dir: &Path, node: NodeId) -> Result<(), Error> {
+    let path = dir.join("NODE");
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim() == node.to_string() => Ok(()),
+        Ok(text) => {
+            Err(Error::OtherNode { path: dir.to_owned(), found: text.trim().to_owned(), expected: node })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            write_whole(dir, "NODE", &node.to_string())
+        }
+        Err(error) => Err(Error::io(format!("reading {}", path.display()))(error)),
+    }
 }

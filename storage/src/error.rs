@@ -1,5 +1,6 @@
 //! What can go wrong with what is on disk.
 
+use domain::id::NodeId;
 use std::path::PathBuf;
 
 /// A broken or unusable store. None of these is the fault of a request: a node that meets one while
@@ -16,19 +17,29 @@ pub enum Error {
         /// The newest format this build knows.
         readable: u32,
     },
+    /// The data directory is another node's: under its own id that node could vote twice.
+    #[error("data directory {} belongs to node {found}, not to node {expected}", path.display())]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who wanted it.
+        expected: NodeId,
+    },
     /// Another process holds the data directory.
     #[error("data directory {} is in use by another process", path.display())]
     Locked {
         /// The directory.
         path: PathBuf,
     },
-    /// The state is damaged and cannot be rebuilt from what is on this disk.
+    /// The log or the state is damaged and cannot be rebuilt from what is on this disk.
     #[error(
-        "the state in {} is damaged ({reason}); stop the node, move its data directory aside and start it again, so that it is filled from the other nodes",
+        "{} is damaged ({reason}); stop the node, move its data directory aside and start it again, so that it is filled from the other nodes",
         path.display()
     )]
     Damaged {
-        /// The directory of the state.
+        /// What is damaged.
         path: PathBuf,
         /// What was found.
         reason: String,

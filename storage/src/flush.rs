@@ -4,6 +4,9 @@
 //! in small batches that keep readers waiting only briefly; then the tree gets the mark and is synced, and the
 //! redo file goes. After a crash a whole redo file is applied once more, and half a one means that the tree was not
 //! touched: either way the tree shows the state at one mark, an exact prefix of the log.
+//!
+//! The tree itself says whether changes are under way, so that a redo file damaged later is not taken for half a one.
+//! The redo file lies in the state directory whose changes it holds, and never meets another.
 
 use crate::chunk_file::{ChunkReader, ChunkWriter};
 use crate::error::Error;
@@ -13,8 +16,8 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter};
-use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 const REDO: &str = "redo";
@@ -98,7 +101,8 @@ pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), E
         if let Some(reason) = &layers.poisoned {
             return Err(Error::Poisoned(reason.clone()));
         }
-        let Some(mark) = layers.applied.clone().filter(|mark| layers.flushed.as_ref() != Some(mark)) else {
+        let is_clean = layers.active.is_empty() && layers.applied == layers.flushed;
+        let Some(mark) = layers.applied.clone().filter(|_| !is_clean) else {
             return Ok(());
         };
         let frozen = Arc::new(std::mem::take(&mut layers.active));
@@ -125,7 +129,8 @@ pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), E
 }
 
 fn move_to_disk(shared: &Shared, frozen: &crate::overlay::Changes, mark: &Bytes) -> Result<(), Error> {
-    let path = shared.dir.join(REDO);
+    let tree = shared.layers.read_recursive().tree.clone();
+    let path = tree.path().join(REDO);
     let write = || {
         let mut redo = ChunkWriter::new(BufWriter::new(File::create(&path)?), mark)?;
         for (key, value) in frozen {
@@ -134,43 +139,50 @@ fn move_to_disk(shared: &Shared, frozen: &crate::overlay::Changes, mark: &Bytes)
         redo.finish()?.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()
     };
     write().map_err(Error::io("writing the redo file"))?;
-    sync_dir(&shared.dir)?;
-    {
-        // A read lock: commits and views wait for nobody here but each other.
-        let layers = shared.layers.read_recursive();
-        let tree = layers.tree.clone();
-        drop(layers);
-        tree.apply(frozen.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
-        tree.set_mark(mark)?;
-        tree.sync()?;
-    }
+    sync_dir(tree.path())?;
+
+    tree.begin_changes(mark)?;
+    tree.apply(frozen.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
+    let number = shared.flushes.load(Ordering::SeqCst) + 1;
+    tree.end_changes(mark, number)?;
+    shared.flushes.store(number, Ordering::SeqCst);
     fs::remove_file(&path).map_err(Error::io("removing the redo file"))
 }
 
 /// Finishes a flush that was cut off, if one was.
-pub(crate) fn redo(dir: &Path, tree: &Tree) -> Result<(), Error> {
-    let path = dir.join(REDO);
+pub(crate) fn redo(tree: &Tree) -> Result<(), Error> {
+    let path = tree.path().join(REDO);
+    let under_way = tree.under_way()?;
     if !path.exists() {
-        return Ok(());
+        return match under_way {
+            Some(_) => Err(Error::Inconsistent("a flush was cut off, and its redo file is missing")),
+            None => Ok(()),
+        };
     }
     let open = || ChunkReader::new(BufReader::new(File::open(&path)?));
     let check = || {
         let mut reader = open()?;
         while reader.next_chunk()?.is_some() {}
-        Ok::<_, std::io::Error>(())
+        Ok::<_, std::io::Error>(reader.mark().clone())
     };
-    match check() {
-        Ok(()) => {
+    match (check(), under_way) {
+        (Ok(mark), under_way) if under_way.as_ref().is_none_or(|under_way| *under_way == mark) => {
             let mut reader = open().map_err(Error::io("reading the redo file"))?;
+            tree.begin_changes(&mark)?;
             while let Some(changes) = reader.next_chunk().map_err(Error::io("reading the redo file"))? {
                 tree.apply(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
             }
-            tree.set_mark(reader.mark())?;
-            tree.sync()?;
+            tree.end_changes(&mark, tree.flush_number()? + 1)?;
             tracing::info!("a flush that was cut off has been finished");
         }
-        Err(error) => tracing::debug!(%error, "half a redo file: the tree was not touched"),
+        (Ok(_), _) => {
+            return Err(Error::Inconsistent("the redo file is not that of the flush that was cut off"));
+        }
+        (Err(_), Some(_)) => {
+            return Err(Error::Inconsistent("a flush was cut off, and its redo file is damaged"));
+        }
+        (Err(error), None) => tracing::debug!(%error, "half a redo file: the tree was not touched"),
     }
     fs::remove_file(&path).map_err(Error::io("removing the redo file"))?;
-    sync_dir(dir)
+    sync_dir(tree.path())
 }

@@ -5,19 +5,23 @@
 //! in memory, so that replication and apply hardly ever read the disk; what is not on disk yet is always
 //! there.
 //!
-//! The engine cannot cut off a log's tail except by overwriting it. A cut without new entries is therefore
-//! a mark with the last valid index, stored in the engine and lifted by the next append.
+//! The engine cannot cut off a log's tail except by overwriting it. Where the log ends is therefore a record of
+//! its own, written with everything that moves the end; what the engine holds behind it does not count. The record
+//! is only ever replaced, never deleted, so that nothing depends on how the engine forgets what was deleted.
 
 use crate::error::Error;
+use crate::log_check;
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use protobuf::well_known_types::BytesValue;
-use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize};
+use raft_engine::{Command, Config, Engine, LogBatch, MessageExt, ReadableSize, RecoveryMode};
 use std::collections::VecDeque;
+use std::fs::File;
 use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// The engine can hold many logs; ours is this one.
@@ -25,7 +29,12 @@ const REGION: u64 = 1;
 const KEY_VOTE: &[u8] = b"vote";
 const KEY_COMMITTED: &[u8] = b"committed";
 const KEY_PURGED: &[u8] = b"purged";
-const KEY_LAST: &[u8] = b"last";
+/// The first entry as of when the log was last empty.
+const KEY_BEGIN: &[u8] = b"begin";
+/// One behind the last entry that counts; 0 when there is none.
+const KEY_END: &[u8] = b"end";
+/// The number of the synced flush of the state that was the newest when the log was purged.
+const KEY_COVERED: &[u8] = b"covered";
 /// Bytes of entries kept in memory behind what waits for the disk.
 const TAIL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes written at once.
@@ -54,17 +63,9 @@ pub struct LogBounds {
 pub enum MetaSlot {
     /// The vote. Synced before it counts.
     Vote,
-    /// A committed position, as a hint for the next start.
+    /// A committed position, as a hint for the next start. Goes to disk with whatever is written next; nobody
+    /// waits for it, so it is acknowledged at once.
     Committed,
-}
-
-impl MetaSlot {
-    fn key(self) -> &'static [u8] {
-        match self {
-            Self::Vote => KEY_VOTE,
-            Self::Committed => KEY_COMMITTED,
-        }
-    }
 }
 
 /// Told from the log's thread when the operation is on disk, or has failed. Must not block.
@@ -74,7 +75,7 @@ enum Op {
     Append(Vec<LogEntry>),
     TruncateAfter(Option<u64>),
     Purge(u64, Bytes),
-    Meta(MetaSlot, Bytes),
+    Vote(Bytes),
 }
 
 /// The log of one node. Clones are the same log.
@@ -92,6 +93,8 @@ impl std::fmt::Debug for Log {
 
 struct Shared {
     engine: Engine,
+    /// The number of the newest synced flush of the state.
+    flushes: Arc<AtomicU64>,
     inner: Mutex<Inner>,
     work: Condvar,
 }
@@ -101,10 +104,12 @@ struct Inner {
     /// The newest entries, without a gap, up to `bounds.last`.
     tail: VecDeque<LogEntry>,
     tail_bytes: usize,
-    /// Entries up to here are on disk (or gone).
-    flushed: Option<u64>,
+    /// Entries below this index are on disk (or gone).
+    flushed_end: u64,
     vote: Option<Bytes>,
     committed: Option<Bytes>,
+    /// Whether `committed` is newer than what is on disk.
+    committed_is_new: bool,
     queue: VecDeque<(Op, Flushed)>,
     appended_bytes: u64,
     poisoned: Option<String>,
@@ -115,6 +120,8 @@ struct Inner {
 struct Writer {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The data directory is taken for as long as the log may write to it.
+    _lock: Arc<File>,
 }
 
 impl Drop for Writer {
@@ -152,63 +159,102 @@ fn from_stored(stored: BytesValue) -> LogEntry {
     LogEntry { index, bytes: Bytes::from(stored.value).slice(8..) }
 }
 
+/// A record that is one number.
+fn number(engine: &Engine, key: &[u8]) -> Result<Option<u64>, &'static str> {
+    engine
+        .get(REGION, key)
+        .map(|record| {
+            record.try_into().map(u64::from_be_bytes).map_err(|_| "a record beside the log is damaged")
+        })
+        .transpose()
+}
+
+/// What the engine says about the log.
+fn recover(engine: &Engine) -> Result<LogBounds, &'static str> {
+    let purged = match engine.get(REGION, KEY_PURGED) {
+        Some(record) => {
+            let (index, mark) = record.split_first_chunk().ok_or("the purge mark is too short")?;
+            Some((u64::from_be_bytes(*index), Bytes::copy_from_slice(mark)))
+        }
+        None => None,
+    };
+    let stored = engine.first_index(REGION).zip(engine.last_index(REGION));
+    let end = match (number(engine, KEY_END)?, stored) {
+        (Some(end), _) => end,
+        (None, None) => 0,
+        (None, Some(_)) => return Err("there are entries, but no record of where they end"),
+    };
+    let begin = purged.as_ref().map_or(0, |(purged, _)| purged + 1);
+    if end > begin {
+        // The record is written together with the entries, so they can only be missing if something was damaged.
+        let (first, last) = stored.ok_or("its entries are missing")?;
+        if last + 1 < end {
+            return Err("its last entries are missing");
+        }
+        let begun = number(engine, KEY_BEGIN)?.ok_or("there is no record of where it begins")?;
+        if first > begin.max(begun) {
+            return Err("its first entries are missing");
+        }
+    }
+    let last = end.checked_sub(1).filter(|last| *last >= begin);
+    Ok(LogBounds { purged, last })
+}
+
 impl Log {
-    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
-        let engine = Engine::open(Config {
+    /// Opens the log in `dir`. `flushes` is the number of the newest synced flush of the state.
+    pub(crate) fn open(dir: &Path, flushes: Arc<AtomicU64>, lock: Arc<File>) -> Result<Self, Error> {
+        let damaged = |reason: String| Error::Damaged { path: dir.to_owned(), reason };
+        log_check::check(dir)?;
+        let config = Config {
             dir: dir.to_string_lossy().into_owned(),
             target_file_size: ReadableSize::mb(16),
             purge_threshold: ReadableSize::mb(64),
+            // A write that was cut off is dropped. What else can be wrong with the end of the newest file has
+            // been looked for, and anything wrong elsewhere is refused.
+            recovery_mode: RecoveryMode::TolerateTailCorruption,
             // One region: the rewrite queue is never needed to free a file.
             recovery_threads: 2,
             ..Config::default()
-        })?;
-        let purged = match engine.get(REGION, KEY_PURGED) {
-            Some(record) => {
-                let Some((index, mark)) = record.split_first_chunk() else {
-                    return Err(Error::Inconsistent("the purge mark of the log is too short"));
-                };
-                Some((u64::from_be_bytes(*index), Bytes::copy_from_slice(mark)))
-            }
-            None => None,
         };
-        let cut = match engine.get(REGION, KEY_LAST) {
-            Some(record) => {
-                let Some(index) = record.first_chunk() else {
-                    return Err(Error::Inconsistent("the end mark of the log is too short"));
-                };
-                Some(u64::from_be_bytes(*index))
-            }
-            None => None,
-        };
-        let stored = engine.last_index(REGION);
-        let last = match (stored, cut) {
-            (Some(stored), Some(cut)) => Some(stored.min(cut)),
-            (stored, None) => stored,
-            (None, Some(_)) => None,
-        }
-        .filter(|last| purged.as_ref().is_none_or(|(purged, _)| last > purged));
+        // The engine takes for granted that entries follow each other, and panics on files in which they do not.
+        let engine = std::panic::catch_unwind(AssertUnwindSafe(|| Engine::open(config)))
+            .map_err(|_| damaged("the log engine cannot make sense of its files".to_owned()))?
+            .map_err(|error| match error {
+                raft_engine::Error::Corruption(reason) => damaged(reason),
+                other => Error::from(other),
+            })?;
+        let bounds = recover(&engine).map_err(|reason| damaged(reason.to_owned()))?;
+        let end = bounds.last.map_or(0, |last| last + 1);
         let inner = Inner {
-            bounds: LogBounds { purged, last },
+            bounds,
             tail: VecDeque::new(),
             tail_bytes: 0,
-            flushed: last,
+            flushed_end: end,
             vote: engine.get(REGION, KEY_VOTE).map(Bytes::from),
             committed: engine.get(REGION, KEY_COMMITTED).map(Bytes::from),
+            committed_is_new: false,
             queue: VecDeque::new(),
             appended_bytes: 0,
             poisoned: None,
             closed: false,
         };
-        let shared = Arc::new(Shared { engine, inner: Mutex::new(inner), work: Condvar::new() });
+        let shared = Arc::new(Shared { engine, flushes, inner: Mutex::new(inner), work: Condvar::new() });
         let thread = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
                 .name("log-writer".to_owned())
-                .spawn(move || shared.write_all())
+                .spawn(move || shared.write_all(end))
                 .map_err(Error::io("starting the log's thread"))?
         };
-        let writer = Arc::new(Writer { shared: Arc::clone(&shared), thread: Mutex::new(Some(thread)) });
+        let writer =
+            Arc::new(Writer { shared: Arc::clone(&shared), thread: Mutex::new(Some(thread)), _lock: lock });
         Ok(Self { shared, _writer: writer })
+    }
+
+    /// The number of the synced flush that the state must have reached, because the log was purged
+    /// relying on it.
+    pub(crate) fn covered(&self) -> Result<u64, Error> {
+        Ok(number(&self.shared.engine, KEY_COVERED).map_err(Error::Inconsistent)?.unwrap_or(0))
     }
 
     /// Which entries there are, those that wait for the disk included.
@@ -225,38 +271,43 @@ impl Log {
 
     /// Appends entries with rising indexes and without a gap. An entry whose index exists replaces
     /// that entry and all after it. Readable at once; `flushed` is called when they are on disk.
+    ///
+    /// Entries that would leave a gap or lie among purged ones are refused with [`Error::LogHole`], and nothing
+    /// changes.
     pub fn append(&self, entries: Vec<LogEntry>, flushed: Flushed) {
-        {
-            let mut inner = self.shared.inner.lock();
-            if let Some(first) = entries.first() {
-                inner.cut_tail(first.index);
-                for entry in &entries {
-                    inner.tail_bytes += entry.bytes.len();
-                    inner.appended_bytes += entry.bytes.len() as u64;
-                    inner.tail.push_back(entry.clone());
-                }
-                inner.bounds.last = entries.last().map(|entry| entry.index);
-            }
+        let mut inner = self.shared.inner.lock();
+        if let Some(error) = inner.misplaced(&entries) {
+            drop(inner);
+            flushed(Err(error));
+            return;
         }
-        self.submit(Op::Append(entries), flushed);
+        if let Some(first) = entries.first() {
+            inner.cut_tail(first.index);
+            for entry in &entries {
+                inner.tail_bytes += entry.bytes.len();
+                inner.appended_bytes += entry.bytes.len() as u64;
+                inner.tail.push_back(entry.clone());
+            }
+            inner.bounds.last = entries.last().map(|entry| entry.index);
+        }
+        self.submit(inner, Op::Append(entries), flushed);
     }
 
     /// Drops every entry behind `index`, or all of them.
     pub fn truncate_after(&self, index: Option<u64>, flushed: Flushed) {
-        {
-            let mut inner = self.shared.inner.lock();
-            inner.cut_tail(index.map_or(0, |index| index + 1));
-            let purged = inner.bounds.purged.as_ref().map(|(purged, _)| *purged);
-            inner.bounds.last =
-                inner.bounds.last.min(index).filter(|last| purged.is_none_or(|purged| *last > purged));
-        }
-        self.submit(Op::TruncateAfter(index), flushed);
+        let mut inner = self.shared.inner.lock();
+        inner.cut_tail(index.map_or(0, |index| index + 1));
+        let purged = inner.bounds.purged.as_ref().map(|(purged, _)| *purged);
+        inner.bounds.last =
+            inner.bounds.last.min(index).filter(|last| purged.is_none_or(|purged| *last > purged));
+        self.submit(inner, Op::TruncateAfter(index), flushed);
     }
 
-    /// Drops every entry up to and including `index`. `mark` is given back by [`Log::bounds`].
+    /// Drops every entry up to and including `index`. `mark` is given back by [`Log::bounds`]. What lies
+    /// within an earlier purge changes nothing.
     pub fn purge(&self, index: u64, mark: Bytes, flushed: Flushed) {
-        {
-            let mut inner = self.shared.inner.lock();
+        let mut inner = self.shared.inner.lock();
+        if inner.bounds.purged.as_ref().is_none_or(|(purged, _)| *purged < index) {
             while inner.tail.front().is_some_and(|entry| entry.index <= index) {
                 if let Some(entry) = inner.tail.pop_front() {
                     inner.tail_bytes -= entry.bytes.len();
@@ -265,19 +316,25 @@ impl Log {
             inner.bounds.last = inner.bounds.last.filter(|last| *last > index);
             inner.bounds.purged = Some((index, mark.clone()));
         }
-        self.submit(Op::Purge(index, mark), flushed);
+        self.submit(inner, Op::Purge(index, mark), flushed);
     }
 
     /// Stores a small record.
     pub fn save_meta(&self, slot: MetaSlot, value: Bytes, flushed: Flushed) {
-        {
-            let mut inner = self.shared.inner.lock();
-            match slot {
-                MetaSlot::Vote => inner.vote = Some(value.clone()),
-                MetaSlot::Committed => inner.committed = Some(value.clone()),
+        let mut inner = self.shared.inner.lock();
+        match slot {
+            MetaSlot::Vote => {
+                inner.vote = Some(value.clone());
+                self.submit(inner, Op::Vote(value), flushed);
+            }
+            MetaSlot::Committed => {
+                let poisoned = inner.poisoned.clone();
+                inner.committed = Some(value);
+                inner.committed_is_new = true;
+                drop(inner);
+                flushed(poisoned.map_or(Ok(()), |reason| Err(Error::Poisoned(reason))));
             }
         }
-        self.submit(Op::Meta(slot, value), flushed);
     }
 
     /// Reads a small record, as last saved.
@@ -328,13 +385,16 @@ impl Log {
         let start = if is_purged { range.start } else { range.start.max(stored_first) };
         if start < disk_until {
             let mut stored = Vec::new();
-            self.shared.engine.fetch_entries_to::<Stored>(
-                REGION,
-                start,
-                disk_until,
-                Some(bytes_max),
-                &mut stored,
-            )?;
+            self.shared
+                .engine
+                .fetch_entries_to::<Stored>(REGION, start, disk_until, Some(bytes_max), &mut stored)
+                .map_err(|error| match error {
+                    // Purged or cut off since the look at the bounds.
+                    raft_engine::Error::EntryCompacted | raft_engine::Error::EntryNotFound => {
+                        Error::LogHole { from: start, until: range.end }
+                    }
+                    other => Error::from(other),
+                })?;
             entries.extend(stored.into_iter().map(from_stored));
             if entries.first().is_none_or(|entry| entry.index != start) {
                 return Err(Error::LogHole { from: start, until: range.end });
@@ -343,13 +403,20 @@ impl Log {
         }
         let next = entries.last().map_or(start, |entry| entry.index + 1);
         if next == tail_start && next < until && bytes < bytes_max {
-            entries.extend(self.read(next..until, bytes_max - bytes)?);
+            let more = self.read(next..until, bytes_max - bytes)?;
+            // Reading gives one entry at least, which may be one too many here.
+            let fits = |bytes: &mut usize, entry: &LogEntry| {
+                *bytes += entry.bytes.len();
+                *bytes <= bytes_max
+            };
+            entries.extend(more.into_iter().scan(bytes, |bytes, entry| fits(bytes, &entry).then_some(entry)));
         }
         Ok(entries)
     }
 
-    fn submit(&self, op: Op, flushed: Flushed) {
-        let mut inner = self.shared.inner.lock();
+    /// Queues `op` under the lock under which its effect became visible, so that the log's thread sees operations
+    /// in the order in which readers do.
+    fn submit(&self, mut inner: MutexGuard<'_, Inner>, op: Op, flushed: Flushed) {
         if let Some(reason) = &inner.poisoned {
             let error = Error::Poisoned(reason.clone());
             drop(inner);
@@ -363,6 +430,21 @@ impl Log {
 }
 
 impl Inner {
+    /// Why entries cannot be appended, if they cannot.
+    fn misplaced(&self, entries: &[LogEntry]) -> Option<Error> {
+        let first = entries.first()?.index;
+        let begin = self.bounds.purged.as_ref().map(|(purged, _)| purged + 1);
+        let expected = self.bounds.last.map(|last| last + 1).or(begin);
+        if let Some(expected) = expected.filter(|expected| first > *expected) {
+            return Some(Error::LogHole { from: expected, until: first });
+        }
+        if let Some(begin) = begin.filter(|begin| first < *begin) {
+            return Some(Error::LogHole { from: first, until: begin });
+        }
+        let gap = entries.windows(2).find(|pair| pair[1].index != pair[0].index + 1)?;
+        Some(Error::LogHole { from: gap[0].index + 1, until: gap[1].index })
+    }
+
     /// Drops the part of the tail from `index` on.
     fn cut_tail(&mut self, index: u64) {
         while self.tail.back().is_some_and(|entry| entry.index >= index) {
@@ -370,13 +452,13 @@ impl Inner {
                 self.tail_bytes -= entry.bytes.len();
             }
         }
-        self.flushed = self.flushed.min(index.checked_sub(1));
+        self.flushed_end = self.flushed_end.min(index);
     }
 
     /// Drops what is on disk from the front of the tail while it is too large.
     fn trim_tail(&mut self) {
         while self.tail_bytes > TAIL_BYTES_MAX
-            && self.tail.front().is_some_and(|entry| Some(entry.index) <= self.flushed)
+            && self.tail.front().is_some_and(|entry| entry.index < self.flushed_end)
         {
             if let Some(entry) = self.tail.pop_front() {
                 self.tail_bytes -= entry.bytes.len();
@@ -387,9 +469,10 @@ impl Inner {
 
 impl Shared {
     /// The log's thread: until the log is closed and everything is written.
-    fn write_all(&self) {
+    fn write_all(&self, mut end: u64) {
         loop {
             let mut taken = Vec::new();
+            let committed;
             {
                 let mut inner = self.inner.lock();
                 while inner.queue.is_empty() && !inner.closed {
@@ -404,20 +487,29 @@ impl Shared {
                     }
                     taken.push((op, flushed));
                 }
+                let is_new = std::mem::take(&mut inner.committed_is_new) && inner.poisoned.is_none();
+                committed = inner.committed.clone().filter(|_| is_new);
             }
-            if taken.is_empty() {
+            if taken.is_empty() && committed.is_none() {
                 return;
             }
             let (ops, callbacks): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
             // The engine panics when a sync fails. What is on disk is unknown then, and nothing may
             // be acknowledged any more.
-            let written = std::panic::catch_unwind(AssertUnwindSafe(|| self.write(ops)))
+            let written = std::panic::catch_unwind(AssertUnwindSafe(|| self.write(ops, committed, end)))
                 .unwrap_or_else(|_| Err(Error::Poisoned("the log could not be synced".to_owned())));
-            if let Err(error) = &written {
-                tracing::error!(error = error as &dyn std::error::Error, "the log cannot be written");
-                self.inner.lock().poisoned = Some(error.to_string());
-            }
-            let failed = written.err().map(|error| error.to_string());
+            let failed = match written {
+                Ok(new_end) => {
+                    end = new_end;
+                    None
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be written");
+                    let reason = error.to_string();
+                    self.inner.lock().poisoned = Some(reason.clone());
+                    Some(reason)
+                }
+            };
             for flushed in callbacks {
                 flushed(failed.clone().map_or(Ok(()), |reason| Err(Error::Poisoned(reason))));
             }
@@ -430,77 +522,111 @@ impl Shared {
         }
     }
 
-    /// Writes what `ops` come to together as one batch, and syncs it.
-    fn write(&self, ops: Vec<Op>) -> Result<(), Error> {
+    /// Writes what `ops` come to together as one batch, and syncs it. `stored_end` is one behind the last entry in the
+    /// engine that counts; gives back the new one.
+    fn write(&self, ops: Vec<Op>, committed: Option<Bytes>, stored_end: u64) -> Result<u64, Error> {
         let mut batch = LogBatch::default();
+        // What the log is afterwards: entries of the engine below `kept_end`, then `entries`; of both only what
+        // lies behind the purge.
+        let mut kept_end = stored_end;
         let mut entries: Vec<BytesValue> = Vec::new();
-        let mut cut: Option<Option<u64>> = None;
         let mut purge: Option<(u64, Bytes)> = None;
-        let mut sync = false;
         for op in ops {
             match op {
                 Op::Append(appended) => {
                     let Some(first) = appended.first().map(|entry| entry.index) else { continue };
+                    kept_end = kept_end.min(first);
                     entries.retain(|entry| Stored::index(entry) < first);
                     entries.extend(appended.iter().map(to_stored));
-                    cut = None;
-                    sync = true;
                 }
                 Op::TruncateAfter(index) => {
-                    entries.retain(|entry| index.is_some_and(|index| Stored::index(entry) <= index));
-                    if entries.is_empty() {
-                        cut = Some(index);
-                    }
-                    sync = true;
+                    let end = index.map_or(0, |index| index + 1);
+                    kept_end = kept_end.min(end);
+                    entries.retain(|entry| Stored::index(entry) < end);
                 }
                 Op::Purge(index, mark) => {
                     entries.retain(|entry| Stored::index(entry) > index);
-                    purge = Some((index, mark));
-                    sync = true;
+                    if purge.as_ref().is_none_or(|(purged, _)| *purged < index) {
+                        purge = Some((index, mark));
+                    }
                 }
-                Op::Meta(slot, value) => {
-                    batch.put(REGION, slot.key().to_vec(), value.to_vec())?;
-                    sync |= slot == MetaSlot::Vote;
-                }
+                Op::Vote(value) => batch.put(REGION, KEY_VOTE.to_vec(), value.to_vec())?,
             }
         }
+        let before = self.purged()?;
+        let purge = purge.filter(|(index, _)| before.is_none_or(|before| before < *index));
+        let begin = purge.as_ref().map(|(index, _)| *index).or(before).map_or(0, |purged| purged + 1);
 
-        let stored_last = self.engine.last_index(REGION);
         let first = entries.first().map(Stored::index);
+        let stored = self.engine.first_index(REGION).zip(self.engine.last_index(REGION));
+        let kept = stored.filter(|(stored_first, _)| begin.max(*stored_first) < kept_end);
+        match (stored, kept) {
+            (Some(_), Some(_)) => {
+                if let Some(first) = first.filter(|first| *first > kept_end) {
+                    return Err(Error::LogHole { from: kept_end, until: first });
+                }
+                if purge.is_some() {
+                    batch.add_command(REGION, Command::Compact { index: begin });
+                }
+            }
+            // Nothing in the engine counts any more. Cleared, because entries that begin elsewhere would not
+            // overwrite it.
+            (Some((stored_first, stored_last)), None) if first != Some(stored_first) => {
+                batch.add_command(REGION, Command::Compact { index: stored_last + 1 });
+            }
+            (Some(_) | None, _) => {}
+        }
         if let Some((index, mark)) = &purge {
             batch.put(REGION, KEY_PURGED.to_vec(), [&index.to_be_bytes()[..], mark].concat())?;
-            if let Some(last) = stored_last {
-                batch.add_command(REGION, Command::Compact { index: (index + 1).min(last + 1) });
-            }
-        } else if let (Some(first), Some(last)) = (first, stored_last)
-            && first > last + 1
-        {
-            return Err(Error::LogHole { from: last + 1, until: first });
+            let flushes = self.flushes.load(Ordering::SeqCst);
+            batch.put(REGION, KEY_COVERED.to_vec(), flushes.to_be_bytes().to_vec())?;
         }
-        let last = entries.last().map(Stored::index);
+        let end = match (entries.last(), kept) {
+            (Some(last), _) => Stored::index(last) + 1,
+            (None, Some(_)) => kept_end,
+            (None, None) => 0,
+        };
         if !entries.is_empty() {
             batch.add_entries::<Stored>(REGION, &entries)?;
-            batch.delete(REGION, KEY_LAST.to_vec());
-        } else if let Some(index) = cut {
-            batch.put(REGION, KEY_LAST.to_vec(), index.unwrap_or(0).to_be_bytes().to_vec())?;
+            if kept.is_none()
+                && let Some(first) = first
+            {
+                batch.put(REGION, KEY_BEGIN.to_vec(), first.to_be_bytes().to_vec())?;
+            }
         }
-        self.engine.write(&mut batch, sync)?;
+        if !entries.is_empty() || end != stored_end {
+            batch.put(REGION, KEY_END.to_vec(), end.to_be_bytes().to_vec())?;
+        }
+        if let Some(committed) = committed {
+            batch.put(REGION, KEY_COMMITTED.to_vec(), committed.to_vec())?;
+        }
+        // Always synced: a batch is on disk before the next is written, which is what tells a write that was cut
+        // off from damage. See `log_check`.
+        self.engine.write(&mut batch, true)?;
         if purge.is_some() {
             self.engine.purge_expired_files()?;
         }
 
         let mut inner = self.inner.lock();
-        if let Some(last) = last {
-            // Entries that were replaced while this was written wait in the queue once more.
-            let waiting = inner.queue.iter().filter_map(|(op, _)| match op {
-                Op::Append(entries) => entries.first().map(|entry| entry.index - 1),
-                Op::TruncateAfter(index) => Some(index.unwrap_or(0)),
-                Op::Purge(..) | Op::Meta(..) => None,
-            });
-            let flushed = waiting.fold(last, u64::min);
-            inner.flushed = inner.flushed.max(Some(flushed)).min(inner.bounds.last);
-        }
+        // Entries that were replaced while this was written wait in the queue once more.
+        let waiting = inner.queue.iter().filter_map(|(op, _)| match op {
+            Op::Append(entries) => entries.first().map(|entry| entry.index),
+            Op::TruncateAfter(index) => Some(index.map_or(0, |index| index + 1)),
+            Op::Purge(..) | Op::Vote(_) => None,
+        });
+        inner.flushed_end = waiting.fold(end, u64::min);
         inner.trim_tail();
-        Ok(())
+        Ok(end)
+    }
+
+    /// Up to where the engine's log is purged.
+    fn purged(&self) -> Result<Option<u64>, Error> {
+        match self.engine.get(REGION, KEY_PURGED) {
+            Some(record) => match record.first_chunk() {
+                Some(index) => Ok(Some(u64::from_be_bytes(*index))),
+                None => Err(Error::Inconsistent("the purge mark of the log is too short")),
+            },
+            None => Ok(None),
+        }
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const SUFFIX: &str = ".snap";
 /// Snapshot files kept: the newest, and the one before for whoever still reads it.
@@ -30,19 +31,22 @@ pub struct SnapshotFile {
 }
 
 /// Receives a snapshot from elsewhere.
-#[derive(Debug)]
 pub struct SnapshotWriter {
-    dir: PathBuf,
+    shared: Arc<Shared>,
     path: PathBuf,
     file: Option<BufWriter<File>>,
 }
 
+impl std::fmt::Debug for SnapshotWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotWriter").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl SnapshotWriter {
-    pub(crate) fn create(data_dir: &Path) -> Result<Self, Error> {
-        let dir = directory::snapshots(data_dir);
-        let path = dir.join(format!("{:020}.incoming", next_number(&dir)?));
-        let file = File::create(&path).map_err(Error::io("creating a snapshot file"))?;
-        Ok(Self { dir, path, file: Some(BufWriter::new(file)) })
+    pub(crate) fn create(shared: Arc<Shared>) -> Result<Self, Error> {
+        let (path, file) = create(&shared, "incoming")?;
+        Ok(Self { shared, path, file: Some(BufWriter::new(file)) })
     }
 
     /// Takes the next bytes.
@@ -60,7 +64,17 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// [`Error::Snapshot`] when it is damaged or not whole; otherwise when the disk fails.
-    pub fn finish(mut self) -> Result<SnapshotFile, Error> {
+    pub fn finish(self) -> Result<SnapshotFile, Error> {
+        let kept = self.finish_if(|_| true)?;
+        kept.ok_or(Error::Inconsistent("a snapshot file that was wanted was not kept"))
+    }
+
+    /// As [`SnapshotWriter::finish`], but keeps the file only if it is wanted, by its mark. The newest file is what a
+    /// damaged state is rebuilt from, so one that tells of the past must not become it.
+    ///
+    /// # Errors
+    /// As [`SnapshotWriter::finish`].
+    pub fn finish_if(mut self, is_wanted: impl FnOnce(&[u8]) -> bool) -> Result<Option<SnapshotFile>, Error> {
         let Some(file) = self.file.take() else {
             return Err(Error::Inconsistent("a snapshot file was finished twice"));
         };
@@ -68,7 +82,8 @@ impl SnapshotWriter {
             .map_err(std::io::IntoInnerError::into_error)
             .and_then(|file| file.sync_all())
             .map_err(Error::io("writing a snapshot file"))?;
-        keep(&self.dir, &self.path)
+        let file = check(&self.path)?;
+        if is_wanted(&file.mark) { name(&self.shared, file).map(Some) } else { Ok(None) }
     }
 }
 
@@ -79,20 +94,36 @@ impl Drop for SnapshotWriter {
     }
 }
 
+/// Creates a file that is not yet a snapshot.
+fn create(shared: &Shared, extension: &str) -> Result<(PathBuf, File), Error> {
+    let _naming = shared.naming.lock();
+    let dir = directory::snapshots(&shared.dir);
+    let path = dir.join(format!("{:020}.{extension}", next_number(&dir)?));
+    let file = File::create_new(&path).map_err(Error::io("creating a snapshot file"))?;
+    Ok((path, file))
+}
+
 /// Checks a file that has been written and synced, gives it its name, and drops old ones.
-fn keep(dir: &Path, written: &Path) -> Result<SnapshotFile, Error> {
-    check(written)?;
-    let path = written.with_extension(&SUFFIX[1..]);
-    fs::rename(written, &path).map_err(Error::io("naming a snapshot file"))?;
-    sync_dir(dir)?;
-    let mut numbered = list(dir)?;
+fn keep(shared: &Shared, written: &Path) -> Result<SnapshotFile, Error> {
+    name(shared, check(written)?)
+}
+
+/// As [`keep`], for a file that has been checked.
+fn name(shared: &Shared, file: SnapshotFile) -> Result<SnapshotFile, Error> {
+    let dir = directory::snapshots(&shared.dir);
+    let _naming = shared.naming.lock();
+    // Numbered when it is done, not when it was begun: the newest is the one with the highest number.
+    let path = dir.join(format!("{:020}{SUFFIX}", next_number(&dir)?));
+    fs::rename(&file.path, &path).map_err(Error::io("naming a snapshot file"))?;
+    sync_dir(&dir)?;
+    let mut numbered = list(&dir)?;
     numbered.truncate(numbered.len().saturating_sub(KEPT));
     for old in numbered {
         if let Err(error) = fs::remove_file(&old) {
             tracing::warn!(path = %old.display(), %error, "an old snapshot stays behind");
         }
     }
-    check(&path)
+    Ok(SnapshotFile { path, ..file })
 }
 
 /// Reads a whole file, and says what it is if it is good.
@@ -129,7 +160,13 @@ fn next_number(dir: &Path) -> Result<u64, Error> {
     Ok(next)
 }
 
-/// The newest snapshot that is whole.
+/// The newest snapshot, provided that it is whole: the log is purged up to there, so that an older one does not
+/// lead to the present state.
+pub(crate) fn newest(data_dir: &Path) -> Result<Option<SnapshotFile>, Error> {
+    list(&directory::snapshots(data_dir))?.last().map(|path| check(path)).transpose()
+}
+
+/// The newest snapshot among those that are whole.
 pub(crate) fn latest(data_dir: &Path) -> Result<Option<SnapshotFile>, Error> {
     for path in list(&directory::snapshots(data_dir))?.into_iter().rev() {
         match check(&path) {
@@ -150,36 +187,56 @@ pub(crate) fn write(shared: &Shared) -> Result<SnapshotFile, Error> {
     };
     // Before anything was applied there is no mark, and a snapshot of nothing.
     let mark = mark.unwrap_or_default();
-    let dir = directory::snapshots(&shared.dir);
-    let path = dir.join(format!("{:020}.writing", next_number(&dir)?));
+    let (path, file) = create(shared, "writing")?;
+    let written = write_tree(&tree, &mark, file).and_then(|()| {
+        drop(gate);
+        keep(shared, &path)
+    });
+    remove_unless_kept(&path, written)
+}
+
+fn write_tree(tree: &Tree, mark: &[u8], file: File) -> Result<(), Error> {
     let io = |error| Error::Io { what: "writing a snapshot file".to_owned(), source: error };
-    let file = BufWriter::new(File::create(&path).map_err(io)?);
-    let mut writer = ChunkWriter::new(file, &mark).map_err(io)?;
+    let mut writer = ChunkWriter::new(BufWriter::new(file), mark).map_err(io)?;
     for item in tree.range(&[1], &[u8::MAX]) {
         let (key, value) = item?;
         writer.push(&key, Some(&value)).map_err(io)?;
     }
     let file = writer.finish().map_err(io)?.into_inner().map_err(|error| io(error.into_error()))?;
-    file.sync_all().map_err(io)?;
-    drop(gate);
-    keep(&dir, &path)
+    file.sync_all().map_err(io)
+}
+
+fn remove_unless_kept(written: &Path, kept: Result<SnapshotFile, Error>) -> Result<SnapshotFile, Error> {
+    if kept.is_err() {
+        // Would be removed by the next start; what matters is the error.
+        let _ = fs::remove_file(written);
+    }
+    kept
 }
 
 /// Takes a snapshot that lies elsewhere among this node's own.
-pub(crate) fn adopt(data_dir: &Path, file: &SnapshotFile) -> Result<SnapshotFile, Error> {
-    let dir = directory::snapshots(data_dir);
+pub(crate) fn adopt(shared: &Shared, file: &SnapshotFile) -> Result<SnapshotFile, Error> {
+    let dir = directory::snapshots(&shared.dir);
     if file.path.parent() == Some(&dir) {
         return Ok(file.clone());
     }
-    let path = dir.join(format!("{:020}.incoming", next_number(&dir)?));
-    fs::copy(&file.path, &path)
-        .and_then(|_| File::open(&path)?.sync_all())
-        .map_err(Error::io("copying a snapshot file"))?;
-    keep(&dir, &path)
+    check(&file.path)?;
+    let (path, mut to) = create(shared, "incoming")?;
+    let copied = File::open(&file.path)
+        .and_then(|mut from| std::io::copy(&mut from, &mut to))
+        .and_then(|_| to.sync_all())
+        .map_err(Error::io("copying a snapshot file"))
+        .and_then(|()| keep(shared, &path));
+    remove_unless_kept(&path, copied)
 }
 
-/// Makes a state directory of a snapshot, and makes it the live one.
-pub(crate) fn load(data_dir: &Path, file: &SnapshotFile, settings: &Settings) -> Result<Tree, Error> {
+/// Makes a state directory of a snapshot, and makes it the live one. It counts as the flush of this number.
+pub(crate) fn load(
+    data_dir: &Path,
+    file: &SnapshotFile,
+    settings: &Settings,
+    flush_number: u64,
+) -> Result<Tree, Error> {
     check(&file.path)?;
     let name = directory::next_state(data_dir)?;
     let path = data_dir.join(&name);
@@ -191,10 +248,7 @@ pub(crate) fn load(data_dir: &Path, file: &SnapshotFile, settings: &Settings) ->
     while let Some(changes) = reader.next_chunk().map_err(unusable)? {
         tree.apply(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
     }
-    if !reader.mark().is_empty() {
-        tree.set_mark(reader.mark())?;
-    }
-    tree.sync()?;
+    tree.end_changes(reader.mark(), flush_number)?;
     directory::set_current(data_dir, &name)?;
     Ok(tree)
 }

@@ -12,8 +12,10 @@ use crate::snapshot::{self, SnapshotFile, SnapshotWriter};
 use crate::tree::Tree;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The state of one node. Clones are the same state.
 #[derive(Clone)]
@@ -32,6 +34,12 @@ pub(crate) struct Shared {
     /// Held by whoever moves changes to disk, and by whoever wants the disk to stand still.
     pub(crate) flushing: Mutex<()>,
     pub(crate) wake: flush::Wake,
+    /// The number of the newest synced flush.
+    pub(crate) flushes: Arc<AtomicU64>,
+    /// Held while a snapshot file is given its name.
+    pub(crate) naming: Mutex<()>,
+    /// The data directory is taken for as long as the state may write to it.
+    _lock: Arc<File>,
 }
 
 /// What a lookup goes through, newest first.
@@ -87,8 +95,16 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    pub(crate) fn open(dir: PathBuf, settings: crate::Settings, tree: Tree) -> Result<Self, Error> {
+    /// A state over `tree`. `flushes` is kept at the number of the newest synced flush.
+    pub(crate) fn open(
+        dir: PathBuf,
+        settings: crate::Settings,
+        tree: Tree,
+        flushes: Arc<AtomicU64>,
+        lock: Arc<File>,
+    ) -> Result<Self, Error> {
         let mark = tree.mark()?;
+        flushes.store(tree.flush_number()?, Ordering::SeqCst);
         let layers = Layers {
             active: Changes::new(),
             active_bytes: 0,
@@ -105,6 +121,9 @@ impl State {
             writing: Mutex::new(()),
             flushing: Mutex::new(()),
             wake: flush::Wake::default(),
+            flushes,
+            naming: Mutex::new(()),
+            _lock: lock,
         });
         let flusher = Arc::new(Flusher::start(Arc::clone(&shared))?);
         Ok(Self { shared, _flusher: flusher })
@@ -166,7 +185,7 @@ impl State {
     /// # Errors
     /// When the disk fails.
     pub fn incoming_snapshot(&self) -> Result<SnapshotWriter, Error> {
-        SnapshotWriter::create(&self.shared.dir)
+        SnapshotWriter::create(Arc::clone(&self.shared))
     }
 
     /// Replaces the state by that of a snapshot, as a whole or not at all, even under `kill -9`. Returns its mark. Blocks.
@@ -176,8 +195,13 @@ impl State {
     pub fn install(&self, file: &SnapshotFile) -> Result<Bytes, Error> {
         let _writing = self.shared.writing.lock();
         let _gate = self.shared.flushing.lock();
-        let file = snapshot::adopt(&self.shared.dir, file)?;
-        let tree = snapshot::load(&self.shared.dir, &file, &self.shared.settings)?;
+        if let Some(reason) = &self.shared.layers.read_recursive().poisoned {
+            return Err(Error::Poisoned(reason.clone()));
+        }
+        let file = snapshot::adopt(&self.shared, file)?;
+        let number = self.shared.flushes.load(Ordering::SeqCst) + 1;
+        let tree = snapshot::load(&self.shared.dir, &file, &self.shared.settings, number)?;
+        self.shared.flushes.store(number, Ordering::SeqCst);
         let mark = tree.mark()?;
         let old = {
             let mut layers = self.shared.layers.write();
@@ -243,13 +267,19 @@ pub trait Read {
     fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, Error>;
     #[doc(hidden)]
     fn range_bytes(&self, lower: &[u8], upper: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Error>;
+    /// Notes that something read is damaged, so that the next start rebuilds the state.
+    #[doc(hidden)]
+    fn note_damage(&self, error: &Error);
 
     /// The value of a key.
     ///
     /// # Errors
     /// When the disk cannot be read or the value is damaged.
     fn get<K: Keyspace>(&self, key: &K::Key) -> Result<Option<K::Value>, Error> {
-        self.get_bytes(&full_key::<K>(key))?.map(|bytes| decode_value::<K>(&bytes)).transpose()
+        self.get_bytes(&full_key::<K>(key))?
+            .map(|bytes| decode_value::<K>(&bytes))
+            .transpose()
+            .inspect_err(|error| self.note_damage(error))
     }
 
     /// Whether a key has a value.
@@ -275,7 +305,8 @@ pub trait Read {
         self.range_bytes(&lower, &upper, limit)?
             .into_iter()
             .map(|(key, value)| Ok((decode_key::<K>(&key)?, decode_value::<K>(&value)?)))
-            .collect()
+            .collect::<Result<_, _>>()
+            .inspect_err(|error| self.note_damage(error))
     }
 
     /// As [`Read::range`], without the values.
@@ -289,7 +320,11 @@ pub trait Read {
         limit: usize,
     ) -> Result<Vec<K::Key>, Error> {
         let (lower, upper) = bounds::<K>(lower, upper);
-        self.range_bytes(&lower, &upper, limit)?.into_iter().map(|(key, _)| decode_key::<K>(&key)).collect()
+        self.range_bytes(&lower, &upper, limit)?
+            .into_iter()
+            .map(|(key, _)| decode_key::<K>(&key))
+            .collect::<Result<_, _>>()
+            .inspect_err(|error| self.note_damage(error))
     }
 
     /// At most `limit` items whose key bytes begin with `prefix`, ascending, from behind `after` on.
@@ -306,7 +341,8 @@ pub trait Read {
         self.range_bytes(&lower, &upper, limit)?
             .into_iter()
             .map(|(key, value)| Ok((decode_key::<K>(&key)?, decode_value::<K>(&value)?)))
-            .collect()
+            .collect::<Result<_, _>>()
+            .inspect_err(|error| self.note_damage(error))
     }
 
     /// As [`Read::prefix`], without the values.
@@ -320,7 +356,11 @@ pub trait Read {
         limit: usize,
     ) -> Result<Vec<K::Key>, Error> {
         let (lower, upper) = prefix_bounds::<K>(prefix, after);
-        self.range_bytes(&lower, &upper, limit)?.into_iter().map(|(key, _)| decode_key::<K>(&key)).collect()
+        self.range_bytes(&lower, &upper, limit)?
+            .into_iter()
+            .map(|(key, _)| decode_key::<K>(&key))
+            .collect::<Result<_, _>>()
+            .inspect_err(|error| self.note_damage(error))
     }
 }
 
@@ -355,7 +395,7 @@ fn prefix_bounds<K: Keyspace>(prefix: &[u8], after: Option<&K::Key>) -> (Vec<u8>
         Some(after) => {
             let mut key = full_key::<K>(after);
             key.push(0);
-            key
+            key.max(whole)
         }
         None => whole,
     };
@@ -388,6 +428,10 @@ impl Read for StateView<'_> {
 
     fn range_bytes(&self, lower: &[u8], upper: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
         self.layers.range(None, lower, upper, limit)
+    }
+
+    fn note_damage(&self, error: &Error) {
+        self.layers.tree.suspect(error);
     }
 }
 
@@ -456,5 +500,9 @@ impl Read for StateTxn<'_> {
 
     fn range_bytes(&self, lower: &[u8], upper: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
         self.shared.layers.read_recursive().range(Some(&self.writes), lower, upper, limit)
+    }
+
+    fn note_damage(&self, error: &Error) {
+        self.shared.layers.read_recursive().tree.suspect(error);
     }
 }

@@ -3,10 +3,11 @@
 
 use super::{Data, data};
 use crate::Deps;
-use crate::auth::LocalPrincipal;
+use crate::auth::Principal;
 use crate::error::ApiError;
 use axum::extract::State;
 use domain::id::NodeId;
+use domain::limits;
 use domain::node::Node;
 use domain::shard::ShardMap;
 use raft::Status;
@@ -33,11 +34,11 @@ pub(crate) struct ClusterOutput {
 struct MemberOutput {
     node_id: u64,
     role: &'static str,
-    /// Registered, and not counted as dead.
-    live: bool,
+    /// Registered, and not counted as dead. Unknown while the answering node is out of touch with a leader.
+    live: Option<bool>,
     api_url: Option<String>,
     rpc_addr: String,
-    /// How far it has got; of others only the leader knows.
+    /// How far it has got, as far as that is known here.
     applied_index: Option<u64>,
     shards: usize,
     version: Option<String>,
@@ -46,9 +47,14 @@ struct MemberOutput {
 /// `GET /v1/cluster`
 pub(crate) async fn get(
     State(deps): State<Deps>,
-    _principal: LocalPrincipal,
+    _principal: Principal,
 ) -> Result<axum::Json<Data<ClusterOutput>>, ApiError> {
-    let status = deps.cluster.status();
+    let mut status = deps.cluster.status();
+    let since_leader = deps.cluster.contact().since_leader();
+    if since_leader.is_some_and(|since| since >= limits::NODE_TIMEOUT) {
+        // Whoever led when it was last heard of may lead no more.
+        status.leader = None;
+    }
     let (nodes, shards) = deps.read(|view| {
         let nodes = view.prefix::<Nodes>(&[], None, NODES_MAX)?;
         Ok((nodes, view.get::<ShardMaps>(&())?.unwrap_or_default()))
@@ -70,7 +76,8 @@ impl ClusterOutput {
             MemberOutput {
                 node_id: member.id.0,
                 role,
-                live: node.is_some_and(|node| node.expired_at.is_none()),
+                live: (member.id == status.node || status.leader.is_some())
+                    .then(|| node.is_some_and(|node| node.expired_at.is_none())),
                 api_url: node.map(|node| node.api_url.clone()),
                 rpc_addr: member.rpc_addr.clone(),
                 applied_index: if member.id == status.node { Some(status.applied) } else { member.matched },

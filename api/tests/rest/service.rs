@@ -1,6 +1,6 @@
 //! One node with an account, its router, and a clock that stands still until it is moved.
 
-use api::{Deps, TargetPolicy};
+use api::{Deps, RateLimits, TargetPolicy};
 use axum::Router;
 use axum::body::Body;
 use domain::account::{Account, ApiKey, Plan};
@@ -296,6 +296,7 @@ fn router(cluster: &Cluster, clock: &Arc<ManualClock>) -> Router {
         clock: clock.clone(),
         targets: Arc::new(HttpsOnly),
         plans: Arc::default(),
+        rate_limits: RateLimits::default(),
         metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
     })
 }

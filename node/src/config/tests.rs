@@ -56,6 +56,7 @@ fn the_defaults_are_those_of_the_manual() {
         environment: Environment::Production,
         egress: EgressPolicy::default(),
         bootstrap_api_key: None,
+        rate_limits: api::RateLimits::default(),
         claim_ahead: Duration::from_secs(2),
         exit_with_stdin: false,
         log_format: LogFormat::Text,

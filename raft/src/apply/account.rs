@@ -131,8 +131,10 @@ pub(super) fn change_billing(
     if account.billing.as_ref().is_some_and(|known| known.changed_at > billing.changed_at) {
         return Ok(Err(Rejection::Stale));
     }
+    // The customer may stand for another account by now, for which the same person pays.
     if let Some(known) = &account.billing
         && known.customer != billing.customer
+        && context.txn.get::<Customers>(&known.customer)? == Some(id)
     {
         context.txn.remove::<Customers>(&known.customer)?;
     }

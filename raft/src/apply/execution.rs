@@ -211,9 +211,11 @@ pub(super) fn prune(context: &mut Context<'_, '_>, command: Prune) -> Result<Rep
         return Ok(Err(Rejection::NoSuchJob));
     };
     let (lower, upper) = Executions::before(job, before);
-    let old = context.txn.range::<Executions>(&lower, upper.as_deref(), limits::SWEEP_MAX)?;
-    let old: Vec<ExecutionId> =
-        old.into_iter().filter(|(_, execution)| execution.status().is_some()).map(|(id, _)| id).collect();
+    // What has not ended must not take the place of what goes: a short step says that nothing is left.
+    let looked_at = limits::SWEEP_MAX + state.open.len();
+    let old = context.txn.range::<Executions>(&lower, upper.as_deref(), looked_at)?;
+    let ended = old.into_iter().filter(|(_, execution)| execution.status().is_some());
+    let old: Vec<ExecutionId> = ended.take(limits::SWEEP_MAX).map(|(id, _)| id).collect();
     for id in &old {
         remove(context, id)?;
     }

@@ -16,7 +16,9 @@ pub(super) fn once(context: &mut Context<'_, '_>, command: Once) -> Result<Reply
         if known.expires_at > context.now {
             return Ok(Err(Rejection::Answered));
         }
+        // Both, whatever comes of the commands: one without the other would never be forgotten.
         context.txn.remove::<AnswersByExpiry>(&(known.expires_at, account, name))?;
+        context.txn.remove::<Answers>(&key)?;
     }
     let single = commands.len() == 1;
     let mut replies = Vec::with_capacity(commands.len());

@@ -1,7 +1,7 @@
 //! Calling peers: their channels, and openraft's network over them.
 
 use super::auth::Credentials;
-use super::convert;
+use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
 use crate::types::{
     AppendRequest, AppendResult, NetworkError, RpcError, Snapshot, SnapshotResponse, StreamingError,
@@ -35,9 +35,6 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// A peer that vanished without a word is noticed after both.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Appends without an answer for this long mean that the stream is dead, though the connection may live.
 const APPEND_STALL: Duration = Duration::from_secs(3);
 /// Bytes of a snapshot in one message.
@@ -215,6 +212,11 @@ impl NetStreamAppend<TypeConfig> for Connection {
     {
         Box::pin(async move {
             let this: &'s Self = self;
+            let mut input = input;
+            // openraft waits out its back-off when it is asked for a request. A connection that is refused before that
+            // would be tried again at once, without end.
+            let Some(first) = input.next().await else { return Ok(futures::stream::empty().boxed()) };
+            let input = futures::stream::once(std::future::ready(first)).chain(input);
             let mut client = this.client(this.lane)?;
             let sent = Arc::new(AtomicU64::new(0));
             let counter = Arc::clone(&sent);

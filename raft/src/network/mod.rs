@@ -7,3 +7,9 @@ mod server; // the services
 
 pub(crate) use client::{Network, Peers};
 pub(crate) use server::serve;
+
+use std::time::Duration;
+
+/// A peer that vanished without a word is noticed after both, by either end of a connection.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,20 +1,23 @@
 //! The services this node offers to its peers.
 
 use super::auth::Doorkeeper;
-use super::convert;
+use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
+use crate::codec;
 use crate::error::ServiceError;
 use crate::office::{Office, Refused};
+use crate::quotas::Take;
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
 use crate::state_machine::describe;
 use crate::types::AppendRequest;
-use domain::id::NodeId;
+use domain::id::{AccountId, NodeId};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
+use openraft::async_runtime::WatchReceiver;
 use proto::cluster::cluster_server::{Cluster, ClusterServer};
 use proto::cluster::{
     FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
-    ProposeResponse, ReadIndexRequest, ReadIndexResponse, ping_response, propose_response,
-    read_index_response,
+    ProposeResponse, ReadIndexRequest, ReadIndexResponse, TakeRequest, TakeResponse, ping_response,
+    propose_response, read_index_response, take_response,
 };
 use proto::raft::raft_server::{Raft, RaftServer};
 use proto::raft::snapshot_chunk::Part;
@@ -22,11 +25,12 @@ use proto::raft::{
     AppendRequest as AppendMessage, AppendResponse, SnapshotChunk, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use std::sync::atomic::Ordering;
 use storage::State;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Serves peers that know the secret, until `stop`.
@@ -45,11 +49,15 @@ pub(crate) async fn serve(
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let server = Server::builder()
-        .tcp_nodelay(true)
         .http2_adaptive_window(Some(true))
+        // Otherwise a stream whose sender is gone, and half a snapshot with it, would stay for ever.
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_service(tonic::service::interceptor::InterceptedService::new(raft, doorkeeper.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper))
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        // The builder's own setting counts only for sockets that it binds itself; without this, small answers
+        // wait 40 ms for an acknowledgement.
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
     tokio::select! {
         ended = server => ended.map_err(ServiceError::Server),
         // Append streams have no end of their own, so there is nothing to wait for.
@@ -62,6 +70,17 @@ struct RaftService {
     state: State,
 }
 
+impl RaftService {
+    /// Refuses to vote while this node may not.
+    fn must_vote(&self) -> Result<(), Status> {
+        if self.office.may_vote.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(Status::unavailable("this node has lost its data and is being filled"))
+        }
+    }
+}
+
 fn failed(error: impl std::fmt::Display) -> Status {
     Status::internal(error.to_string())
 }
@@ -69,12 +88,14 @@ fn failed(error: impl std::fmt::Display) -> Status {
 #[tonic::async_trait]
 impl Raft for RaftService {
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        self.must_vote()?;
         let request = convert::vote_request_from_proto(request.into_inner())?;
         let response = self.office.raft.vote(request).await.map_err(failed)?;
         Ok(Response::new(convert::vote_response_to_proto(&response)))
     }
 
     async fn pre_vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
+        self.must_vote()?;
         let request = convert::vote_request_from_proto(request.into_inner())?;
         let response = self.office.raft.pre_vote(request).await.map_err(failed)?;
         Ok(Response::new(convert::vote_response_to_proto(&response)))
@@ -117,8 +138,20 @@ impl Raft for RaftService {
                 }
             }
         }
-        let file =
-            tokio::task::spawn_blocking(move || writer.finish()).await.map_err(failed)?.map_err(failed)?;
+        let applied = self.state.applied();
+        let is_news = move |mark: &[u8]| match (codec::decode_mark(mark), applied.as_deref()) {
+            (Ok(sent), Some(applied)) => {
+                codec::decode_mark(applied).is_ok_and(|applied| sent.applied > applied.applied)
+            }
+            (Ok(_), None) => true,
+            (Err(_), _) => false,
+        };
+        let finished = tokio::task::spawn_blocking(move || writer.finish_if(is_news)).await;
+        let Some(file) = finished.map_err(failed)?.map_err(failed)? else {
+            // A late copy: this node is further already.
+            let vote = self.office.raft.metrics().borrow_watched().vote;
+            return Ok(Response::new(SnapshotResponse { ballot: Some(convert::vote_to_proto(&vote)) }));
+        };
         let snapshot = describe(file).map_err(failed)?;
         let response = self.office.raft.install_full_snapshot(vote, snapshot).await.map_err(failed)?;
         Ok(Response::new(SnapshotResponse { ballot: Some(convert::vote_to_proto(&response.vote)) }))
@@ -168,7 +201,13 @@ fn not_leader(leader: Option<NodeId>) -> NotLeader {
 impl Cluster for ClusterService {
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
         use propose_response::{Applied, Result};
-        let result = match self.office.accept(request.into_inner().proposal).await {
+        let proposal = request.into_inner().proposal;
+        // Once it is committed, what cannot be read stops every node, and again at each start.
+        if let Err(error) = codec::decode_proposal(&proposal) {
+            tracing::warn!(%error, "a peer's proposal cannot be read");
+            return Err(Status::invalid_argument(error.to_string()));
+        }
+        let result = match self.office.accept(proposal).await {
             Ok(index) => Result::Applied(Applied { index }),
             Err(Refused::NotLeader(leader)) => Result::NotLeader(not_leader(leader)),
             Err(Refused::Unknown) => return Err(Status::unavailable("consensus has stopped")),
@@ -187,18 +226,32 @@ impl Cluster for ClusterService {
     }
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
-        use ping_response::{Heard, Result};
+        use ping_response::Result;
         let result = if self.office.contact.is_sure_leader() {
-            self.office.contact.hear(NodeId(request.into_inner().node));
-            Result::Heard(Heard {})
+            let PingRequest { node, applied, .. } = request.into_inner();
+            self.office.contact.hear(NodeId(node), applied);
+            Result::Heard(self.office.heard())
         } else {
             Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
         };
         Ok(Response::new(PingResponse { result: Some(result) }))
     }
 
+    async fn take(&self, request: Request<TakeRequest>) -> Result<Response<TakeResponse>, Status> {
+        use take_response::{Granted, Result};
+        let TakeRequest { account, bucket, window, limit, wanted } = request.into_inner();
+        let bucket = u8::try_from(bucket).map_err(|_| Status::invalid_argument("no such bucket"))?;
+        let result = if self.office.raft.as_leader().is_ok() {
+            let take = Take { account: AccountId(account), bucket, window, limit, wanted };
+            let granted = self.office.quotas.take(take);
+            Result::Granted(Granted { tokens: granted.tokens, left: granted.left })
+        } else {
+            Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
+        };
+        Ok(Response::new(TakeResponse { result: Some(result) }))
+    }
+
     async fn formation(&self, _: Request<FormationRequest>) -> Result<Response<FormationResponse>, Status> {
-        let formed = self.office.raft.is_initialized().await.map_err(failed)?;
-        Ok(Response::new(FormationResponse { formed }))
+        Ok(Response::new(FormationResponse { formed: self.office.has_applied() }))
     }
 }
