@@ -2,11 +2,13 @@
 //! which are never sent to clients themselves.
 
 pub(crate) mod api_keys;
+pub(crate) mod badges;
 pub(crate) mod channels;
 pub(crate) mod cluster;
 pub(crate) mod executions;
 pub(crate) mod jobs;
 pub(crate) mod sessions;
+pub(crate) mod spaces;
 
 use serde::Serialize;
 

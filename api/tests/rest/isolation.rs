@@ -21,7 +21,9 @@ use storage::schema::{Channels, Spaces};
 const TABLE: &str = include_str!("../../src/routes.rs");
 
 /// What is there for everybody.
-const OPEN: [(&str, &str); 5] = [
+const OPEN: [(&str, &str); 7] = [
+    ("GET", "/badges/{id}/status.svg"),
+    ("GET", "/badges/{id}/uptime.svg"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),

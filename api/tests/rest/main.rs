@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod api_keys;
+mod badges;
+mod bulk;
 mod channels;
 mod cluster;
 mod errors;
@@ -10,6 +12,8 @@ mod executions;
 mod isolation;
 mod jobs;
 mod observed;
+mod overview;
 mod service;
 mod serving;
 mod sessions;
+mod spaces;

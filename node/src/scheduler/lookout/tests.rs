@@ -47,6 +47,7 @@ fn space(paused_at: Option<Timestamp>) -> Space {
         timezone: "UTC".to_owned(),
         paused_at,
         generation: 0,
+        turned_at: Timestamp::EPOCH,
         jobs: 0,
         created_at: Timestamp::EPOCH,
         updated_at: Timestamp::EPOCH,
