@@ -82,9 +82,12 @@ pub(crate) struct RateLimiter {
     cluster: Cluster,
     clock: Arc<dyn Clock>,
     limits: RateLimits,
-    accounts: Arc<Mutex<HashMap<(AccountId, Bucket), Arc<Entry>>>>,
+    accounts: Arc<Mutex<Entries>>,
     addresses: Arc<Mutex<Counts<IpAddr>>>,
 }
+
+/// What this node has of each limit of each account.
+type Entries = HashMap<(AccountId, Bucket), Arc<Entry>>;
 
 /// What this node has of one limit of one account.
 #[derive(Default)]

@@ -351,6 +351,33 @@ async fn every_page_of_a_long_history_is_the_right_one() {
     }
 }
 
+#[tokio::test]
+async fn what_is_claimed_ahead_takes_no_place_on_any_page() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    let mut ids = write_history(&service, job, 30, Duration::from_secs(1_200));
+    let check = async |ids: &[ExecutionId]| {
+        for per_page in [1, 7, 100] {
+            let size = usize::try_from(per_page).unwrap();
+            for (number, expected) in (1..).zip(ids.chunks(size).chain([&[][..]])) {
+                let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
+                assert_eq!(page(&service, job, number, per_page).await, expected, "{number} of {per_page}");
+            }
+        }
+    };
+    // In an hour that has others.
+    service.clock.advance(Duration::from_secs(178));
+    let target =
+        ClaimTarget::Firing { job, generation: 1, scheduled_at: at(180), next_run_at: Some(at(2_280)) };
+    let first = claim(&service, target).await.unwrap();
+    check(&ids).await;
+    // In an hour of its own.
+    service.clock.advance(Duration::from_secs(2_100));
+    ids.insert(0, first);
+    claim_firing(&service, job, 2_280).await;
+    check(&ids).await;
+}
+
 /// Shows how long pages take that lie ever deeper. `cargo test -p api --test rest deep -- --ignored --nocapture`
 #[tokio::test]
 #[ignore = "a measurement"]

@@ -30,6 +30,9 @@ pub(crate) fn at(secs: u64) -> Timestamp {
     START.plus(Duration::from_secs(secs))
 }
 
+/// Keys and values as they are stored.
+type Records = Vec<(Vec<u8>, Vec<u8>)>;
+
 pub(crate) struct Machine {
     storage: Storage,
     now: Timestamp,
@@ -90,7 +93,7 @@ impl Machine {
     }
 
     /// What is stored, apart from the clock and the answers to proposals.
-    fn everything(&self) -> (Meta, Vec<(Vec<u8>, Vec<u8>)>) {
+    fn everything(&self) -> (Meta, Records) {
         let view = self.storage.state.view();
         let meta = Meta { now: START, ..view.get::<Metas>(&()).unwrap().unwrap_or_default() };
         let items = view.range_bytes(&[3], &[u8::MAX], usize::MAX).unwrap();

@@ -89,7 +89,7 @@ fn a_look_sees_the_state_as_it_is_now() {
     pause(None);
     assert_eq!(look(), Some(Start::Go));
     change(state, |txn| txn.put::<Spaces>(&SPACE, &space(Some(DUE))));
-    assert_eq!(look(), skipped);
+    assert_eq!(look(), Some(Start::Skip("The space was paused")));
     change(state, |txn| txn.put::<Spaces>(&SPACE, &space(None)));
 
     // The schedule of the new generation counts, not the plan of the old.
