@@ -106,6 +106,11 @@ impl ApiError {
         Self::Conflict(message.into())
     }
 
+    /// What programs know it by.
+    pub(crate) fn code(&self) -> &'static str {
+        self.parts().1
+    }
+
     fn parts(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Invalid(issues) if issues.misshapen() => (StatusCode::BAD_REQUEST, "validation_error"),

@@ -6,6 +6,7 @@
 //! Start at [`mod@routes`] for what can be called. A new resource is a file in `resources` and its
 //! lines there.
 
+mod align; // cursors follow their space
 mod auth; // credential -> principal
 mod deadline; // a connection whose peer must keep reading
 mod drain; // bodies that nobody reads
@@ -41,6 +42,7 @@ use std::sync::Arc;
 use storage::StateView;
 use url::Url;
 
+pub use align::{AlignError, align_space};
 pub use error::ApiError;
 pub use key_use::KeyUse;
 pub use keys::{hash_key, mint_key, stored_key};

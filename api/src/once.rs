@@ -20,11 +20,13 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use domain::account::normal_email;
 use domain::id::AccountId;
 use domain::limits;
+use domain::rejection::Rejection;
 use raft::ProposeError;
 use raft::command::{Applied, Command, Once, Reply};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;
+use std::time::Duration;
 use storage::Read;
 use storage::codec::{decode_body, encode_body};
 use storage::schema::Answers;
@@ -33,6 +35,8 @@ const HEADER: &str = "idempotency-key";
 /// Characters of an idempotency key; what Stripe takes.
 const KEY_CHARS_MAX: usize = 255;
 const NONCE_BYTES: usize = 24;
+/// How long commands that are proposed together may take; what a single one may take by default.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A request that named itself.
 #[derive(Clone)]
@@ -167,6 +171,35 @@ impl Deps {
         match self.cluster.propose(command).await? {
             Applied::All(replies) => only(replies),
             applied => Ok(applied),
+        }
+    }
+
+    /// Proposes the commands of a POST that take effect together; when the request named itself, with the `answer`
+    /// it will get. One reply each.
+    ///
+    /// The answer is recorded whatever the replies are, so it must be right however they turn out.
+    ///
+    /// # Errors
+    /// As [`Deps::propose_once`], but refusals are in the replies.
+    pub(crate) async fn propose_all_once<T: Serialize>(
+        &self,
+        OnceKey(named): &OnceKey,
+        commands: Vec<Command>,
+        status: StatusCode,
+        answer: &T,
+    ) -> Result<Vec<Reply>, ApiError> {
+        let Some(named) = named else { return Ok(self.cluster.propose_all(commands, PATIENCE).await?) };
+        let command = named.wrap(self, commands, &memo(status, answer)?)?;
+        match self.cluster.propose(command).await {
+            Ok(Applied::All(replies)) => Ok(replies),
+            Ok(_) => Err(ApiError::Internal("a reply of another kind".into())),
+            Err(ProposeError::Rejected(Rejection::Answered)) => Err(ApiError::Answered),
+            // A single command that was refused has left no record behind.
+            Err(ProposeError::Rejected(rejection)) => {
+                self.remember(&OnceKey(Some(named.clone())), status, answer).await?;
+                Ok(vec![Err(rejection)])
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -23,17 +23,23 @@ impl PageRequest {
     /// Reads `page` and `per_page`. A query holds nothing but strings, so what is no number there is a
     /// senseless value and not a wrong type.
     pub(crate) fn read(query: &Query, issues: &mut Issues) -> Self {
-        let per_page_max = u64::from(limits::PER_PAGE_MAX);
+        let (default, max) = (u64::from(limits::PER_PAGE_DEFAULT), u64::from(limits::PER_PAGE_MAX));
         Self {
             page: number(query, "page", 1, 1..=u64::MAX, issues),
-            per_page: number(
-                query,
-                "per_page",
-                u64::from(limits::PER_PAGE_DEFAULT),
-                1..=per_page_max,
-                issues,
-            ),
+            per_page: number(query, "per_page", default, 1..=max, issues),
         }
+    }
+
+    /// As [`PageRequest::read`] where everything is given to whom asks for no page, and a page is `per_page_max`
+    /// items unless said otherwise.
+    pub(crate) fn read_if_given(query: &Query, per_page_max: usize, issues: &mut Issues) -> Option<Self> {
+        let given = ["page", "per_page"].map(|name| query.text(name, &mut Issues::default()).is_some());
+        let max = u64::try_from(per_page_max).expect("a page is small");
+        let request = Self {
+            page: number(query, "page", 1, 1..=u64::MAX, issues),
+            per_page: number(query, "per_page", max, 1..=max, issues),
+        };
+        given.contains(&true).then_some(request)
     }
 
     /// How many items lie before the page.
@@ -43,7 +49,7 @@ impl PageRequest {
 
     /// How many items the page holds at most.
     pub(crate) fn len(self) -> usize {
-        usize::try_from(self.per_page).expect("a page has at most 100 items")
+        usize::try_from(self.per_page).expect("a page is small")
     }
 }
 
@@ -100,11 +106,25 @@ where
     K: Keyspace,
     K::Key: Copy + Send,
 {
-    let mut skip = request.offset();
+    keys_behind::<K>(deps, prefix, None, request.offset(), request.len(), wanted).await
+}
+
+/// As [`keys`], from behind `after` on, with `skip` wanted keys between it and the `len` keys of the page.
+pub(crate) async fn keys_behind<K>(
+    deps: &Deps,
+    prefix: &[u8],
+    mut after: Option<K::Key>,
+    mut skip: u64,
+    len: usize,
+    wanted: impl Fn(&K::Key) -> bool,
+) -> Result<Vec<K::Key>, ApiError>
+where
+    K: Keyspace,
+    K::Key: Copy + Send,
+{
     let mut page = Vec::new();
-    let mut after: Option<K::Key> = None;
     loop {
-        let missing = u64::try_from(request.len() - page.len()).expect("a page is small");
+        let missing = u64::try_from(len - page.len()).expect("a page is small");
         let limit = usize::try_from(skip.saturating_add(missing))
             .map_or(KEYS_AT_ONCE, |limit| limit.min(KEYS_AT_ONCE));
         let keys = deps.read(|view| view.keys_prefix::<K>(prefix, after.as_ref(), limit))?;
@@ -115,7 +135,7 @@ where
                 page.push(*key);
             }
         }
-        if keys.len() < limit || page.len() == request.len() {
+        if keys.len() < limit || page.len() == len {
             return Ok(page);
         }
         after = keys.last().copied();

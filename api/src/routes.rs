@@ -7,7 +7,7 @@ use crate::gate::{self, Gate};
 use crate::health;
 use crate::rate_limit::RateLimiter;
 use crate::resources::{
-    api_keys, billing, channels, cluster, diagnoses, executions, jobs, migrate, sessions,
+    api_keys, badges, billing, channels, cluster, diagnoses, executions, jobs, migrate, sessions, spaces,
 };
 use axum::Router;
 use axum::http::{Method, StatusCode};
@@ -24,6 +24,9 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
     let gate = Gate { deps: deps.clone(), limiter };
     let needs_credential = Router::new()
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
+        .route("/v1/jobs/bulk", post(jobs::bulk))
+        .route("/v1/jobs/export", get(jobs::export))
+        .route("/v1/jobs/sparklines", get(jobs::sparklines))
         .route("/v1/jobs/{id}", get(jobs::get).patch(jobs::update).delete(jobs::delete))
         .route("/v1/jobs/{id}/run", post(jobs::run))
         .route("/v1/jobs/{id}/pause", post(jobs::pause))
@@ -46,6 +49,10 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/api-keys", get(api_keys::list).post(api_keys::create))
         .route("/v1/api-keys/{id}", delete(api_keys::delete))
         .route("/v1/auth/logout", post(sessions::logout))
+        .route("/v1/spaces", get(spaces::list).post(spaces::create))
+        .route("/v1/spaces/{id}", get(spaces::get).patch(spaces::update).delete(spaces::delete))
+        .route("/v1/spaces/{id}/pause", post(spaces::pause))
+        .route("/v1/spaces/{id}/resume", post(spaces::resume))
         .route_layer(from_fn_with_state(gate.clone(), gate::pass));
     let gives_credential = Router::new()
         .route("/v1/auth/register", post(sessions::register))
@@ -58,6 +65,8 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .merge(gives_credential)
         .merge(answers_here)
         .route("/v1/billing/stripe/webhook", post(billing::webhook))
+        .route("/badges/{id}/status.svg", get(badges::status))
+        .route("/badges/{id}/uptime.svg", get(badges::uptime))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

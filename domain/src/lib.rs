@@ -11,6 +11,7 @@
 //!   ([`job::JobState`], changed by firings).
 //! - [`schedule`]: cron text and a time zone made into due instants.
 //! - [`execution`]: one firing and all its attempts; what becomes due ([`execution::DueItem`]).
+//! - [`pulse`]: how a job has been doing lately.
 //! - [`channel`]: where messages about outcomes go, and which events there are.
 //! - [`delivery`]: one message to one channel, and its attempts.
 //! - [`retry`]: how long to wait before the next attempt.
@@ -27,6 +28,7 @@ pub mod id;
 pub mod job;
 pub mod limits;
 pub mod node;
+pub mod pulse;
 pub mod rejection;
 pub mod retry;
 pub mod schedule;

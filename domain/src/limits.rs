@@ -83,6 +83,14 @@ pub const ANSWERS_FORGOTTEN_MAX: usize = 4;
 pub const IMPORTED_TOGETHER_MAX: usize = 100;
 /// Jobs whose cursors one step of a pause or resumption of their space moves.
 pub const ALIGNED_TOGETHER_MAX: usize = 256;
+/// Jobs' unfinished executions that one such step looks through.
+pub const ALIGNED_OPEN_MAX: usize = 2_048;
+/// Results of a job that its sparkline shows (documented).
+pub const SPARKLINE_MAX: usize = 60;
+/// How far back a sparkline goes (documented).
+pub const SPARKLINE_SPAN: Duration = Duration::from_secs(24 * 3_600);
+/// Days that an uptime is computed over (documented).
+pub const UPTIME_DAYS: u32 = 30;
 /// How long a message to a channel is tried again. Channels are promised at least a day (documented), so
 /// this is a day and the longest wait between two attempts.
 pub const DELIVERY_TRIED_FOR: Duration = Duration::from_secs(26 * 3_600);
@@ -122,3 +130,5 @@ const _: () = assert!(PING_INTERVAL.as_millis() * 4 < NODE_TIMEOUT.as_millis());
 // An attempt that fails just within the day is followed by another, jitter included.
 const _: () = assert!(DELIVERY_TRIED_FOR.as_secs() > 24 * 3_600 + DELIVERY_WAIT_MAX.as_secs() * 6 / 5);
 const _: () = assert!(REQUEST_BODY_BYTES_MAX < API_BODY_BYTES_MAX);
+// One step looks through at least one job.
+const _: () = assert!(OPEN_EXECUTIONS_MAX <= ALIGNED_OPEN_MAX);

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `api`, `key-use` | api: accepts nothing more, answers what is under way |
 //! | `leadership` | leadership: hands it over |
-//! | `coordinator`, `founder` | leadership |
+//! | `coordinator`, `founder`, `housekeeper` | leadership |
 //! | `registration`, `scheduler` | shards: gives back what was not started |
 //! | `executor`, `notifier` | executor: ends what was started |
 //! | `recorder`, `message_outcomes` | outcomes: records all of it |
@@ -19,12 +19,14 @@ use crate::executor::http::{HttpClient, HttpSettings};
 use crate::executor::{Executor, MayStart, Withheld};
 use crate::founder::Founder;
 use crate::gauges;
+use crate::housekeeper::Housekeeper;
 use crate::notifier::{Lanes, Mailer, Notifier, OutcomeRecorder, Senders, Stand, Standing};
 use crate::outbound::OutboundClient;
 use crate::recorder::Recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Lookout, Parts, Scheduler, Start};
 use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
+use domain::account::Plans;
 use domain::execution::Execution;
 use domain::id::NodeId;
 use domain::limits;
@@ -219,6 +221,10 @@ pub async fn run(
     };
     supervisor
         .spawn("coordinator", Phase::Leadership, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
+    let plans: Arc<Plans> = Arc::default();
+    let housekeeper = Housekeeper::new(cluster.clone(), Arc::clone(&sleeper), Arc::clone(&plans));
+    supervisor
+        .spawn("housekeeper", Phase::Leadership, OnEnd::StopNode, |stop| endless(housekeeper.run(stop)));
     let founder = Founder {
         cluster: cluster.clone(),
         sleeper: Arc::clone(&sleeper),
@@ -246,7 +252,7 @@ pub async fn run(
         clock,
         targets: Arc::new(egress),
         tester: Arc::new(senders),
-        plans: Arc::default(),
+        plans,
         rate_limits: settings.rate_limits,
         key_use: key_use_handle,
         passwords: api::Passwords::default(),

@@ -15,6 +15,7 @@ pub mod dev; // a whole cluster to try
 pub mod executor; // requests to targets
 mod founder; // the first account
 mod gauges; // metrics that show a level
+mod housekeeper; // the leader finishes and tidies
 mod notifier; // messages to channels
 pub mod operator; // what is asked of a cluster that runs
 pub mod outbound; // services outside, for the REST API

@@ -26,31 +26,37 @@
 //! | 0x32 | `account_jobs` | account, newest first, job | `()` |
 //! | 0x33 | `space_jobs` | space, job | `()` |
 //! | 0x34 | `account_usage` | account | [`Usage`] |
-//! | 0x40 | `executions` | job, newest first | [`Execution`] |
-//! | 0x41 | `response_bodies` | job, newest first | [`ResponseBody`] |
+//! | 0x40 | `executions` | job, newest first | [`Execution`](domain::execution::Execution) |
+//! | 0x41 | `response_bodies` | job, newest first | [`ResponseBody`](domain::execution::ResponseBody) |
 //! | 0x42 | `due` | shard, instant, item | `()` |
 //! | 0x43 | `claims` | node, execution | `()` |
 //! | 0x44 | `deleted_jobs` | job | `()` |
-//! | 0x45 | `diagnoses` | job, newest first | [`Diagnosis`] |
-//! | 0x50 | `deliveries` | delivery | [`Delivery`] |
+//! | 0x45 | `diagnoses` | job, newest first | [`Diagnosis`](domain::execution::Diagnosis) |
+//! | 0x46 | `pulses` | job | [`Pulse`] |
+//! | 0x47 | `execution_hours` | job, hour, newest first | number of executions |
+//! | 0x50 | `deliveries` | delivery | [`Delivery`](domain::delivery::Delivery) |
 //! | 0x51 | `delivery_claims` | node, delivery | `()` |
 //! | 0x60 | `answers` | account, hash of the idempotency key | [`Answer`] |
 //! | 0x61 | `answers_by_expiry` | expiry, account, hash of the idempotency key | `()` |
 
+mod executions; // keys that hold an execution
 mod key_reader; // numbers off a key
 mod records; // values that are no noun of the domain
 
+pub use executions::{
+    Claims, Deliveries, DeliveryClaims, Diagnoses, Due, DueKey, ExecutionHours, Executions, JobHour,
+    ResponseBodies,
+};
 pub use records::{Answer, Meta, Secrets, Session, Usage};
 
 use crate::keyspace::Keyspace;
 use domain::account::{Account, ApiKey, KeyHash, User};
-use domain::channel::{Channel, EventKind};
-use domain::delivery::Delivery;
-use domain::execution::{Diagnosis, DueItem, Execution, ResponseBody};
-use domain::id::{AccountId, ChannelId, DeliveryId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
+use domain::channel::Channel;
+use domain::id::{AccountId, ChannelId, JobId, KeyId, NodeId, SpaceId};
 use domain::job::{Job, JobState};
 use domain::node::Node;
-use domain::shard::{ShardId, ShardMap};
+use domain::pulse::Pulse;
+use domain::shard::ShardMap;
 use domain::space::Space;
 use domain::time::Timestamp;
 use key_reader::KeyReader;
@@ -110,6 +116,10 @@ numbered!(
 numbered!(
     /// Spaces that were paused or resumed, and whose jobs' cursors have not all followed yet.
     UnalignedSpaces, 0x22, "unaligned_spaces", SpaceId => ()
+);
+numbered!(
+    /// How each job has been doing lately, apart from its state because a claim does not need it.
+    Pulses, 0x46, "pulses", JobId => Pulse
 );
 numbered!(
     /// Jobs that are gone but whose history is still to be removed.
@@ -312,126 +322,6 @@ impl Keyspace for AccountJobs {
     }
 }
 
-/// Bytes of an execution in a key.
-const EXECUTION_BYTES: usize = 18;
-
-fn encode_execution(id: &ExecutionId, out: &mut Vec<u8>) {
-    out.extend_from_slice(&id.job.0.to_be_bytes());
-    out.extend_from_slice(&newest_first(id.at));
-    out.extend_from_slice(&(!id.sequence).to_be_bytes());
-}
-
-fn decode_execution(bytes: &[u8]) -> Option<ExecutionId> {
-    let mut reader = KeyReader(bytes);
-    let job = JobId(reader.u64()?);
-    let at = Timestamp::from_millis(!reader.u64()?);
-    let sequence = !reader.u16()?;
-    reader.end(ExecutionId { at, sequence, job })
-}
-
-/// A key that is an execution: by job, newest first.
-macro_rules! by_execution {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal => $value:ty) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl Keyspace for $name {
-            const PREFIX: u8 = $prefix;
-            const NAME: &'static str = $label;
-            type Key = ExecutionId;
-            type Value = $value;
-
-            fn encode_key(key: &ExecutionId, out: &mut Vec<u8>) {
-                encode_execution(key, out);
-            }
-
-            fn decode_key(bytes: &[u8]) -> Option<ExecutionId> {
-                decode_execution(bytes)
-            }
-        }
-    };
-}
-
-by_execution!(
-    /// The history of each job, newest first.
-    Executions, 0x40, "executions" => Execution
-);
-by_execution!(
-    /// What targets answered, apart from the history so that listing it stays cheap.
-    ResponseBodies, 0x41, "response_bodies" => ResponseBody
-);
-by_execution!(
-    /// What an assistant made of failed executions.
-    Diagnoses, 0x45, "diagnoses" => Diagnosis
-);
-
-impl Executions {
-    /// The executions of `job` before `until`, as a byte range.
-    #[must_use]
-    pub fn before(job: JobId, until: Timestamp) -> (Vec<u8>, Option<Vec<u8>>) {
-        let job_key = job.0.to_be_bytes();
-        // Newest first: whatever lies before `until` sorts behind its last millisecond.
-        let last = Timestamp::from_millis(until.as_millis().saturating_sub(1));
-        let lower = [&job_key[..], &newest_first(last)].concat();
-        (lower, job.0.checked_add(1).map(|next| next.to_be_bytes().to_vec()))
-    }
-}
-
-fn encode_delivery(id: &DeliveryId, out: &mut Vec<u8>) {
-    encode_execution(&id.execution, out);
-    out.push(id.event.number());
-    out.extend_from_slice(&id.channel.0.to_be_bytes());
-}
-
-fn decode_delivery(bytes: &[u8]) -> Option<DeliveryId> {
-    let (execution, rest) = bytes.split_at_checked(EXECUTION_BYTES)?;
-    let mut reader = KeyReader(rest);
-    let event = EventKind::from_number(reader.u8()?)?;
-    let channel = ChannelId(reader.u64()?);
-    reader.end(DeliveryId { execution: decode_execution(execution)?, event, channel })
-}
-
-/// Messages on their way to channels.
-#[derive(Clone, Copy, Debug)]
-pub struct Deliveries;
-
-impl Keyspace for Deliveries {
-    const PREFIX: u8 = 0x50;
-    const NAME: &'static str = "deliveries";
-    type Key = DeliveryId;
-    type Value = Delivery;
-
-    fn encode_key(key: &DeliveryId, out: &mut Vec<u8>) {
-        encode_delivery(key, out);
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<DeliveryId> {
-        decode_delivery(bytes)
-    }
-}
-
-/// What each node's process is delivering, so that it is found when the process is gone.
-#[derive(Clone, Copy, Debug)]
-pub struct DeliveryClaims;
-
-impl Keyspace for DeliveryClaims {
-    const PREFIX: u8 = 0x51;
-    const NAME: &'static str = "delivery_claims";
-    type Key = (NodeId, DeliveryId);
-    type Value = ();
-
-    fn encode_key((node, id): &Self::Key, out: &mut Vec<u8>) {
-        out.extend_from_slice(&node.0.to_be_bytes());
-        encode_delivery(id, out);
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
-        let (node, rest) = bytes.split_first_chunk()?;
-        Some((NodeId(u64::from_be_bytes(*node)), decode_delivery(rest)?))
-    }
-}
-
 /// Answers to requests that named themselves, by account and the hash of the name.
 #[derive(Clone, Copy, Debug)]
 pub struct Answers;
@@ -473,98 +363,5 @@ impl Keyspace for AnswersByExpiry {
         let mut reader = KeyReader(bytes);
         let key = (Timestamp::from_millis(reader.u64()?), AccountId(reader.u64()?), reader.hash()?);
         reader.end(key)
-    }
-}
-
-/// Something to claim, and when it is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DueKey {
-    /// Whose owner claims it.
-    pub shard: ShardId,
-    /// When it is due.
-    pub due: Timestamp,
-    /// What is due.
-    pub item: DueItem,
-}
-
-impl DueKey {
-    /// The entry of `item` in the due index.
-    #[must_use]
-    pub fn new(due: Timestamp, item: DueItem) -> Self {
-        Self { shard: ShardId::of(item.job()), due, item }
-    }
-
-    /// The keys of `shard` due before `until`, as a byte range of [`Due`].
-    #[must_use]
-    pub fn range(shard: ShardId, from: Timestamp, until: Timestamp) -> (Vec<u8>, Vec<u8>) {
-        let bound = |at: Timestamp| [&[shard.0][..], &at.as_millis().to_be_bytes()].concat();
-        (bound(from), bound(until))
-    }
-}
-
-/// The due index: everything that waits for a claim, by shard and instant.
-#[derive(Clone, Copy, Debug)]
-pub struct Due;
-
-impl Keyspace for Due {
-    const PREFIX: u8 = 0x42;
-    const NAME: &'static str = "due";
-    type Key = DueKey;
-    type Value = ();
-
-    fn encode_key(key: &DueKey, out: &mut Vec<u8>) {
-        out.push(key.shard.0);
-        out.extend_from_slice(&key.due.as_millis().to_be_bytes());
-        match &key.item {
-            DueItem::Firing(job) => {
-                out.push(1);
-                out.extend_from_slice(&job.0.to_be_bytes());
-            }
-            DueItem::Execution(id) => {
-                out.push(2);
-                encode_execution(id, out);
-            }
-            DueItem::Delivery(id) => {
-                out.push(3);
-                encode_delivery(id, out);
-            }
-        }
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<DueKey> {
-        let mut reader = KeyReader(bytes);
-        let shard = ShardId(reader.u8()?);
-        let due = Timestamp::from_millis(reader.u64()?);
-        let item = match reader.u8()? {
-            1 => {
-                let job = JobId(reader.u64()?);
-                reader.end(DueItem::Firing(job))?
-            }
-            2 => DueItem::Execution(decode_execution(reader.0)?),
-            3 => DueItem::Delivery(decode_delivery(reader.0)?),
-            _ => return None,
-        };
-        Some(DueKey { shard, due, item })
-    }
-}
-
-/// What each node's process holds, so that it is found when the process is gone.
-#[derive(Clone, Copy, Debug)]
-pub struct Claims;
-
-impl Keyspace for Claims {
-    const PREFIX: u8 = 0x43;
-    const NAME: &'static str = "claims";
-    type Key = (NodeId, ExecutionId);
-    type Value = ();
-
-    fn encode_key((node, id): &Self::Key, out: &mut Vec<u8>) {
-        out.extend_from_slice(&node.0.to_be_bytes());
-        encode_execution(id, out);
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
-        let (node, rest) = bytes.split_first_chunk()?;
-        Some((NodeId(u64::from_be_bytes(*node)), decode_execution(rest)?))
     }
 }

@@ -20,7 +20,10 @@ use domain::time::Timestamp;
 use serde::Serialize;
 use std::collections::HashSet;
 use storage::Read;
-use storage::schema::{Diagnoses, Executions, Jobs, ResponseBodies};
+use storage::schema::{Diagnoses, ExecutionHours, Executions, JobHour, Jobs, ResponseBodies};
+
+/// Hours of a history looked at in one view: about a millisecond, so that applies are not held back.
+const HOURS_AT_ONCE: usize = 1_000;
 
 impl Named for ExecutionId {
     const NOUN: &'static str = "execution";
@@ -42,11 +45,7 @@ pub(crate) async fn list(
     let waiting: HashSet<ExecutionId> = not_yet_due(&state, now).collect();
     let hidden = u64::try_from(waiting.len()).expect("a job has few open executions");
     let total = state.executions_total.saturating_sub(hidden);
-    let keys = if request.offset() < total {
-        page::keys::<Executions>(&deps, &job.0.to_be_bytes(), request, |id| !waiting.contains(id)).await?
-    } else {
-        Vec::new()
-    };
+    let keys = if request.offset() < total { keys(&deps, job, request, &waiting).await? } else { Vec::new() };
     let mut executions = Vec::with_capacity(keys.len());
     for id in keys {
         executions
@@ -59,6 +58,39 @@ pub(crate) async fn list(
 /// paused.
 pub(super) fn not_yet_due(state: &JobState, now: Timestamp) -> impl Iterator<Item = ExecutionId> {
     state.open.iter().copied().filter(move |id| id.is_scheduled() && id.at > now)
+}
+
+/// The executions of one page, without the `hidden` ones. What lies before it is passed over an hour at a time, so
+/// that the last page of a year's history is as near as the first.
+async fn keys(
+    deps: &Deps,
+    job: JobId,
+    request: PageRequest,
+    hidden: &HashSet<ExecutionId>,
+) -> Result<Vec<ExecutionId>, ApiError> {
+    let prefix = job.0.to_be_bytes();
+    let mut skip = request.offset();
+    let mut passed: Option<JobHour> = None;
+    loop {
+        let hours =
+            deps.read(|view| view.prefix::<ExecutionHours>(&prefix, passed.as_ref(), HOURS_AT_ONCE))?;
+        for (hour, count) in &hours {
+            let hidden_then = hidden.iter().filter(|id| JobHour::of(id) == *hour).count() as u64;
+            let shown = count.saturating_sub(hidden_then);
+            if skip < shown {
+                let after = Some(hour.threshold());
+                let wanted = |id: &ExecutionId| !hidden.contains(id);
+                return page::keys_behind::<Executions>(deps, &prefix, after, skip, request.len(), wanted)
+                    .await;
+            }
+            skip -= shown;
+        }
+        if hours.len() < HOURS_AT_ONCE {
+            return Ok(Vec::new());
+        }
+        passed = hours.last().map(|(hour, _)| *hour);
+        tokio::task::yield_now().await;
+    }
 }
 
 /// `GET /v1/executions/{id}`

@@ -2,6 +2,7 @@
 //! which are never sent to clients themselves.
 
 pub(crate) mod api_keys;
+pub(crate) mod badges;
 pub(crate) mod billing;
 pub(crate) mod channels;
 pub(crate) mod cluster;
@@ -10,6 +11,7 @@ pub(crate) mod executions;
 pub(crate) mod jobs;
 pub(crate) mod migrate;
 pub(crate) mod sessions;
+pub(crate) mod spaces;
 
 use serde::Serialize;
 

@@ -97,18 +97,18 @@ async fn a_checkout_looks_as_documented() {
 async fn a_repeated_checkout_is_the_same() {
     let service = Service::start().await;
     let body = json!({"price_id": "price_maker_monthly"});
-    let first = service.call_once("click 1", "/v1/billing/checkout", body.clone()).await;
-    let second = service.call_once("click 1", "/v1/billing/checkout", body.clone()).await;
+    let first = service.call_once("click 1", "POST", "/v1/billing/checkout", body.clone()).await;
+    let second = service.call_once("click 1", "POST", "/v1/billing/checkout", body.clone()).await;
     assert_eq!(first.data(200), second.data(200));
     assert_eq!(service.outside.calls(STRIPE).len(), 1);
-    service.call_once("click 2", "/v1/billing/checkout", body.clone()).await.data(200);
+    service.call_once("click 2", "POST", "/v1/billing/checkout", body.clone()).await.data(200);
     // Stripe did its work, and the answer was lost: the repetition is the same to Stripe as well.
     service.outside.fail(STRIPE, Fault::Timeout);
     assert_eq!(
-        service.call_once("click 3", "/v1/billing/checkout", body.clone()).await.code(502),
+        service.call_once("click 3", "POST", "/v1/billing/checkout", body.clone()).await.code(502),
         "upstream_error"
     );
-    service.call_once("click 3", "/v1/billing/checkout", body).await.data(200);
+    service.call_once("click 3", "POST", "/v1/billing/checkout", body).await.data(200);
 }
 
 #[tokio::test]

@@ -110,8 +110,8 @@ async fn the_plan_limits_diagnoses() {
 async fn a_repetition_is_not_counted() {
     let service = Service::start().await;
     let id = make_failure(&service).await;
-    let first = service.call_once("why", &path(id), json!({})).await;
-    assert_eq!(first.data(200), service.call_once("why", &path(id), json!({})).await.data(200));
+    let first = service.call_once("why", "POST", &path(id), json!({})).await;
+    assert_eq!(first.data(200), service.call_once("why", "POST", &path(id), json!({})).await.data(200));
     assert_eq!(service.outside.calls(OPENAI), ["POST /v1/chat/completions"]);
     assert_eq!(service.get("/v1/billing/usage").await.data(200)["ai_diagnoses"]["used"], 1);
 }

@@ -1,10 +1,16 @@
 use crate::service::{FOREIGN_KEY, NODE, START, Service, request};
-use domain::execution::{Attempt, AttemptResult, ErrorKind, Failure, MissedFirings, Outcome, ResponseBody};
+use domain::execution::{
+    Attempt, AttemptResult, ErrorKind, Execution, ExecutionState, ExecutionStatus, Failure, MissedFirings,
+    Outcome, ResponseBody,
+};
 use domain::id::{ExecutionId, JobId};
 use domain::time::Timestamp;
 use raft::command::{Applied, Claim, ClaimTarget, Command};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
+use storage::Read;
+use storage::schema::{ExecutionHours, Executions, JobHour, JobStates};
 
 fn at(secs: u64) -> Timestamp {
     START.plus(Duration::from_secs(secs))
@@ -289,4 +295,112 @@ async fn executions_of_others_do_not_exist() {
     let path = format!("/v1/executions/{}", run["execution_id"].as_str().unwrap());
     service.get(&path).await.data(200);
     assert_eq!(service.send(request(FOREIGN_KEY, "GET", &path, "")).await.code(404), "not_found");
+}
+
+/// Gives a job a history of `count` executions, `every` so often, without going through consensus. Newest first.
+fn write_history(service: &Service, job: JobId, count: u64, every: Duration) -> Vec<ExecutionId> {
+    let mut ids = Vec::new();
+    let mut hours = BTreeMap::new();
+    let state = service.cluster.state();
+    let mut txn = state.begin();
+    for n in 0..count {
+        let instant = START.minus(every * u32::try_from(n).unwrap());
+        let id = ExecutionId::scheduled(job, instant);
+        let mut execution = Execution::scheduled(id, instant, NODE, service.incarnation);
+        execution.attempts.push(attempt(1, 0, None, Some(200)));
+        execution.state = ExecutionState::Finished { status: ExecutionStatus::Success, at: instant };
+        txn.put::<Executions>(&id, &execution).unwrap();
+        *hours.entry(JobHour::of(&id)).or_insert(0) += 1;
+        ids.push(id);
+    }
+    for (hour, count) in hours {
+        txn.put::<ExecutionHours>(&hour, &count).unwrap();
+    }
+    let mut job_state = txn.get::<JobStates>(&job).unwrap().unwrap();
+    job_state.executions_total = count;
+    txn.put::<JobStates>(&job, &job_state).unwrap();
+    let mark = state.applied().unwrap();
+    txn.commit(mark).unwrap();
+    ids
+}
+
+async fn page(service: &Service, job: JobId, number: u64, per_page: u64) -> Vec<String> {
+    let (items, _) = list(service, job, &format!("page={number}&per_page={per_page}")).await;
+    items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_page_of_a_long_history_is_the_right_one() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    // More hours than one look reads, some with many executions and some with none.
+    let every = Duration::from_secs(5_400);
+    let ids: Vec<_> = write_history(&service, job, 2_500, every).iter().map(ToString::to_string).collect();
+    let run = service.post(&format!("/v1/jobs/{job}/run")).await.data(200);
+    let ids: Vec<_> = [run["execution_id"].as_str().unwrap().to_owned()].into_iter().chain(ids).collect();
+    for per_page in [1, 7, 100] {
+        for number in [1, 2, 3, 10, 17, 25, 26, 357, 358, 2_501, 2_502] {
+            let first = usize::try_from((number - 1) * per_page).unwrap().min(ids.len());
+            let last = usize::try_from(number * per_page).unwrap().min(ids.len());
+            assert_eq!(
+                page(&service, job, number, per_page).await,
+                ids[first..last],
+                "{number} of {per_page}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_claimed_ahead_takes_no_place_on_any_page() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    let mut ids = write_history(&service, job, 30, Duration::from_secs(1_200));
+    let check = async |ids: &[ExecutionId]| {
+        for per_page in [1, 7, 100] {
+            let size = usize::try_from(per_page).unwrap();
+            for (number, expected) in (1..).zip(ids.chunks(size).chain([&[][..]])) {
+                let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
+                assert_eq!(page(&service, job, number, per_page).await, expected, "{number} of {per_page}");
+            }
+        }
+    };
+    // In an hour that has others.
+    service.clock.advance(Duration::from_secs(178));
+    let target =
+        ClaimTarget::Firing { job, generation: 1, scheduled_at: at(180), next_run_at: Some(at(2_280)) };
+    let first = claim(&service, target).await.unwrap();
+    check(&ids).await;
+    // In an hour of its own.
+    service.clock.advance(Duration::from_secs(2_100));
+    ids.insert(0, first);
+    claim_firing(&service, job, 2_280).await;
+    check(&ids).await;
+}
+
+/// Shows how long pages take that lie ever deeper. `cargo test -p api --test rest deep -- --ignored --nocapture`
+#[tokio::test]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stderr, reason = "what it finds is its purpose")]
+async fn deep_pages_of_a_hundred_thousand() {
+    for every in [Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(3_600)] {
+        let service = Service::start().await;
+        let job = service.make_job().await;
+        let ids = write_history(&service, job, 100_000, every);
+        service.cluster.state().flush().unwrap();
+        for number in [1, 10, 100, 1_000, 2_500, 4_000, 5_000] {
+            let started = std::time::Instant::now();
+            let found = page(&service, job, number, 20).await;
+            let took = started.elapsed();
+            let first = usize::try_from((number - 1) * 20).unwrap();
+            assert_eq!(found[0], ids[first].to_string());
+            let skipped = {
+                let started = std::time::Instant::now();
+                let view = service.cluster.state().view();
+                view.keys_prefix::<Executions>(&job.0.to_be_bytes(), None, first + 20).unwrap();
+                started.elapsed()
+            };
+            eprintln!("every {every:?}: page {number} in {took:?}; reading what lies before it: {skipped:?}");
+        }
+    }
 }

@@ -22,7 +22,9 @@ use storage::schema::{Channels, Spaces};
 const TABLE: &str = include_str!("../../src/routes.rs");
 
 /// What is there for everybody.
-const OPEN: [(&str, &str); 6] = [
+const OPEN: [(&str, &str); 8] = [
+    ("GET", "/badges/{id}/status.svg"),
+    ("GET", "/badges/{id}/uptime.svg"),
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/metrics"),
@@ -247,7 +249,8 @@ async fn no_route_shows_or_changes_what_is_another_accounts() {
     service.add_foreign_account().await;
     let things = Things::of_the_account(&service).await;
     let job = format!("/v1/jobs/{}", things.job);
-    let looks = [&job, &format!("{job}/executions"), "/v1/api-keys"];
+    let space = format!("/v1/spaces/{}", things.space);
+    let looks = [&job, &format!("{job}/executions"), &space, "/v1/api-keys"];
     let mut before = Vec::new();
     for path in looks {
         before.push(service.get(path).await.data(200));

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod api_keys;
+mod badges;
 mod billing;
+mod bulk;
 mod channels;
 mod cluster;
 mod diagnoses;
@@ -15,8 +17,10 @@ mod jobs;
 mod migrate;
 mod observed;
 mod outside;
+mod overview;
 mod rate_limits;
 mod service;
 mod serving;
 mod sessions;
+mod spaces;
 mod webhook;

@@ -220,16 +220,16 @@ async fn large_jobs_are_split_over_proposals() {
 async fn a_repetition_imports_nothing_twice() {
     let service = Service::start().await;
     let body = jobs(vec![job(json!({"name": "A"})), job(json!({"cron_expression": "@reboot"}))]);
-    let first = service.call_once("restore 1", JSON, body.clone()).await;
-    let second = service.call_once("restore 1", JSON, body.clone()).await;
+    let first = service.call_once("restore 1", "POST", JSON, body.clone()).await;
+    let second = service.call_once("restore 1", "POST", JSON, body.clone()).await;
     assert_eq!(first.data(200), second.data(200));
     assert_eq!(total(&service).await, 1);
-    let other = service.call_once("restore 1", JSON, jobs(vec![])).await;
+    let other = service.call_once("restore 1", "POST", JSON, jobs(vec![])).await;
     assert_eq!(other.code(409), "conflict");
 
     // The answer is forgotten and the jobs are there: as after a crash between the two.
     service.clock.advance(std::time::Duration::from_secs(25 * 3_600));
-    let third = service.call_once("restore 1", JSON, body.clone()).await;
+    let third = service.call_once("restore 1", "POST", JSON, body.clone()).await;
     assert_eq!(first.data(200), third.data(200));
     assert_eq!(total(&service).await, 1);
     service.call("POST", JSON, body).await.data(200);
@@ -452,14 +452,14 @@ async fn an_import_that_is_repeated_asks_nobody_again() {
     let service = Service::start().await;
     service.outside.easycron.add(&json!({}));
     let body = json!({"api_key": easycron::KEY});
-    let first = service.call_once("move", "/v1/migrate/easycron", body.clone()).await;
+    let first = service.call_once("move", "POST", "/v1/migrate/easycron", body.clone()).await;
     assert_eq!(
         first.data(200),
-        service.call_once("move", "/v1/migrate/easycron", body.clone()).await.data(200)
+        service.call_once("move", "POST", "/v1/migrate/easycron", body.clone()).await.data(200)
     );
     assert_eq!(service.outside.calls(EASYCRON).len(), 1);
     service.clock.advance(std::time::Duration::from_secs(25 * 3_600));
     service.outside.easycron.add(&json!({}));
-    let again = service.call_once("move", "/v1/migrate/easycron", body).await.data(200);
+    let again = service.call_once("move", "POST", "/v1/migrate/easycron", body).await.data(200);
     assert_eq!((&again["imported"], total(&service).await), (&json!(2), json!(2)));
 }

@@ -7,7 +7,8 @@ use axum::Router;
 use axum::body::Body;
 use domain::account::{Account, ApiKey, Plan};
 use domain::channel::Channel;
-use domain::id::{AccountId, DeliveryId, JobId, KeyId, NodeId, SpaceId};
+use domain::execution::{Attempt, AttemptResult, ErrorKind, Failure, Outcome};
+use domain::id::{AccountId, DeliveryId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
 use domain::node::{Incarnation, SessionId};
 use domain::space::Space;
 use domain::time::{Clock, Timestamp};
@@ -15,7 +16,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
 use hyper::{HeaderMap, Request, StatusCode};
-use raft::command::{Bootstrap, Command, CreateAccount, CreateKey, CreateSpace, SetSessionKey};
+use raft::command::{
+    Bootstrap, Claim, ClaimTarget, Command, CreateAccount, CreateKey, CreateSpace, SetSessionKey,
+};
 use raft::{Cluster, Secret};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -214,6 +217,7 @@ impl Service {
             timezone: timezone.to_owned(),
             paused_at: None,
             generation: 0,
+            turned_at: Timestamp::EPOCH,
             jobs: 0,
             created_at: START,
             updated_at: START,
@@ -270,17 +274,41 @@ impl Service {
         self.send(builder.body(Body::empty()).unwrap()).await
     }
 
-    /// Sends a POST that names itself.
-    pub(crate) async fn call_once(&self, key: &str, path: &str, body: Value) -> Answer {
-        let mut request = request(KEY, "POST", path, body.to_string());
-        request.headers_mut().insert("idempotency-key", key.parse().unwrap());
-        self.send(request).await
-    }
-
     /// Waits until everything is on disk. A test that writes megabytes ends with this: the directory goes before
     /// the storage does, and sled waits for ever for a large value whose file it could not make.
     pub(crate) fn settle(&self) {
         self.cluster.state().flush().unwrap();
+    }
+
+    /// Sends a request that names itself.
+    pub(crate) async fn call_once(&self, name: &str, method: &str, path: &str, body: Value) -> Answer {
+        let mut request = request(KEY, method, path, body.to_string());
+        request.headers_mut().insert("idempotency-key", name.parse().unwrap());
+        self.send(request).await
+    }
+
+    /// Runs a job by hand to the end; its target answers with `status_code`.
+    pub(crate) async fn run_to_end(&self, job: JobId, status_code: u16) -> ExecutionId {
+        let run = self.post(&format!("/v1/jobs/{job}/run")).await.data(200);
+        let id: ExecutionId = run["execution_id"].as_str().unwrap().parse().unwrap();
+        let (node, incarnation) = (NODE, self.incarnation);
+        let target = ClaimTarget::Execution { id, attempt: 1 };
+        self.cluster.propose(Command::Claim(Claim { node, incarnation, target })).await.unwrap();
+        let now = self.clock.now();
+        let attempt = Attempt {
+            number: 1,
+            node,
+            started_at: now,
+            finished_at: now,
+            duration_ms: 5,
+            status_code: Some(status_code),
+            failure: (status_code >= 300)
+                .then(|| Failure { kind: ErrorKind::HttpStatus, message: format!("HTTP {status_code}") }),
+        };
+        let result = AttemptResult::Sent { attempt, body: None, retry_at: None };
+        let outcome = Outcome { execution: id, attempt: 1, node, incarnation, result };
+        self.cluster.propose(Command::Record(Box::new(outcome))).await.unwrap();
+        id
     }
 
     /// Makes a job that is due every five minutes, and returns its id.

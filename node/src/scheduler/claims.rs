@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn check(expression: &str, misfire: MisfirePolicy, cursor: u64, now: u64, expected: ClaimTarget) {
-        let plan = Plan { schedule: Schedule::parse(expression, "UTC").unwrap(), misfire };
+        let plan = Plan { schedule: Schedule::parse(expression, "UTC").unwrap(), misfire, space: None };
         let state = JobState { generation: 3, next_run_at: Some(at(cursor)), ..JobState::default() };
         assert_eq!(firing(JOB, &state, &plan, at(now)), Some(expected));
     }
@@ -145,8 +145,8 @@ mod tests {
 
     #[test]
     fn a_paused_job_has_nothing_to_claim() {
-        let plan =
-            Plan { schedule: Schedule::parse("* * * * *", "UTC").unwrap(), misfire: MisfirePolicy::RunOnce };
+        let schedule = Schedule::parse("* * * * *", "UTC").unwrap();
+        let plan = Plan { schedule, misfire: MisfirePolicy::RunOnce, space: None };
         assert_eq!(firing(JOB, &JobState::default(), &plan, at(9)), None);
     }
 }

@@ -58,7 +58,7 @@ impl Lookout {
             Some(space) => view.get::<Spaces>(&space)?,
             None => None,
         };
-        let space_paused = space.is_some_and(|space| space.paused_at.is_some());
+        let space_paused = space.is_some_and(|space| space.is_paused());
         let plan = self.plans.get(id.job, state.generation, || Ok(Some(job.clone())))?;
         let facts =
             Facts { execution: &execution, job: &job, state: &state, space_paused, plan: plan.as_deref() };

@@ -1,6 +1,6 @@
 //! What the scheduler needs to know of a job to claim for it, parsed once.
 
-use domain::id::JobId;
+use domain::id::{JobId, SpaceId};
 use domain::job::{Job, MisfirePolicy};
 use domain::schedule::Schedule;
 use parking_lot::Mutex;
@@ -15,6 +15,8 @@ const PLANS_MAX: usize = 20_000;
 pub(crate) struct Plan {
     pub(crate) schedule: Schedule,
     pub(crate) misfire: MisfirePolicy,
+    /// The space that may hold it up.
+    pub(crate) space: Option<SpaceId>,
 }
 
 /// Plans by job, each good for one generation of its configuration. Clones are the same plans.
@@ -50,7 +52,7 @@ impl Plans {
                 return Ok(None);
             }
         };
-        let plan = Arc::new(Plan { schedule, misfire: config.misfire });
+        let plan = Arc::new(Plan { schedule, misfire: config.misfire, space: config.space });
         let mut plans = self.plans.lock();
         if plans.len() >= PLANS_MAX {
             plans.clear();

@@ -13,7 +13,7 @@ use crate::executor::{ExecutorHandle, Order};
 use crate::notifier::{Lanes, NotifierHandle};
 use crate::recorder::{self, RecorderHandle};
 use domain::execution::{DueItem, ExecutionStatus, Trigger};
-use domain::id::{DeliveryId, ExecutionId, NodeId};
+use domain::id::{DeliveryId, ExecutionId, NodeId, SpaceId};
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
@@ -27,7 +27,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use storage::Read;
-use storage::schema::{Claims, Due, DueKey, Executions, JobStates, Jobs, ShardMaps};
+use storage::schema::{Claims, Due, DueKey, Executions, JobStates, Jobs, ShardMaps, Spaces, UnalignedSpaces};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +115,14 @@ struct Asked {
     records: bool,
     /// Whether it opens an execution.
     opens: bool,
+}
+
+/// Whether an instant of a job must wait because its space is paused, or because the instant belongs to a pause
+/// that is over and from which the job's cursor has yet to follow. Neither lasts: the cursor will move away.
+fn is_held_up(view: &impl Read, space: SpaceId, instant: Timestamp) -> Result<bool, storage::Error> {
+    let Some(space) = view.get::<Spaces>(&space)? else { return Ok(false) };
+    let belongs_to_pause = instant <= space.turned_at;
+    Ok(space.is_paused() || (belongs_to_pause && view.contains::<UnalignedSpaces>(&space.id)?))
 }
 
 type ClaimAnswer = (Vec<Asked>, Result<Vec<Reply>, ProposeError>);
@@ -389,6 +397,12 @@ impl Scheduler {
                     return Ok(None);
                 };
                 let plan = self.lookout.plans().get(job, state.generation, || view.get::<Jobs>(&job))?;
+                if let Some(space) = plan.as_ref().and_then(|plan| plan.space)
+                    && is_held_up(&view, space, key.due)?
+                {
+                    self.wheel.insert(now.plus(CLAIM_AGAIN_AFTER), Timer::Claim(*key));
+                    return Ok(None);
+                }
                 Ok(plan.and_then(|plan| claims::firing(job, &state, &plan, now)))
             }
             DueItem::Execution(id) => {

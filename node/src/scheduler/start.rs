@@ -46,7 +46,8 @@ pub(crate) struct Facts<'a> {
 pub(crate) fn decide(facts: &Facts<'_>, as_of: Timestamp, settled: impl Fn(&ExecutionId) -> bool) -> Start {
     let Facts { execution, job, state, space_paused, plan } = *facts;
     if !state.admits(execution.trigger, space_paused) {
-        return Start::Skip("The job was paused");
+        let paused = state.paused_at.is_some();
+        return Start::Skip(if paused { "The job was paused" } else { "The space was paused" });
     }
     if execution.trigger == Trigger::Manual {
         return Start::Go;
@@ -167,8 +168,8 @@ mod tests {
         as_of: Timestamp,
         settled: &[ExecutionId],
     ) -> Start {
-        let plan =
-            Plan { schedule: Schedule::parse("* * * * *", "UTC").unwrap(), misfire: MisfirePolicy::RunOnce };
+        let schedule = Schedule::parse("* * * * *", "UTC").unwrap();
+        let plan = Plan { schedule, misfire: MisfirePolicy::RunOnce, space: None };
         let facts = Facts { execution, job, state, space_paused: false, plan: Some(&plan) };
         decide(&facts, as_of, |open| settled.contains(open))
     }
@@ -263,6 +264,19 @@ mod tests {
         check(&scheduled(60), OverlapPolicy::Allow, &paused, &[], Start::Skip("The job was paused"));
         let manual = Execution::manual(ExecutionId::manual(JOB, Timestamp::from_secs(61), 5));
         check(&manual, OverlapPolicy::Allow, &paused, &[], Start::Go);
+    }
+
+    #[test]
+    fn a_pause_of_the_space_counts_as_well() {
+        let (job, state) = (job(OverlapPolicy::Allow), JobState::default());
+        let decide = |execution: Execution| {
+            let facts =
+                Facts { execution: &execution, job: &job, state: &state, space_paused: true, plan: None };
+            decide(&facts, execution.due, |_| false)
+        };
+        assert_eq!(decide(scheduled(60)), Start::Skip("The space was paused"));
+        let manual = Execution::manual(ExecutionId::manual(JOB, Timestamp::from_secs(61), 5));
+        assert_eq!(decide(manual), Start::Go);
     }
 
     #[test]

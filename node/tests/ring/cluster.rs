@@ -198,8 +198,27 @@ impl TestCluster {
         self.ask(reqwest::Method::DELETE, path, None).await.unwrap();
     }
 
+    /// As [`TestCluster::get`], of the node with this index.
+    pub(crate) async fn get_from(&self, index: usize, path: &str) -> Result<Value, String> {
+        self.ask_node(index, reqwest::Method::GET, path, None).await
+    }
+
+    /// A POST to the node with this index, which may die over it.
+    pub(crate) async fn post_to(&self, index: usize, path: &str) -> Result<Value, String> {
+        self.ask_node(index, reqwest::Method::POST, path, None).await
+    }
+
     async fn ask(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> Result<Value, String> {
-        let index = *self.running().last().expect("a node runs");
+        self.ask_node(*self.running().last().expect("a node runs"), method, path, body).await
+    }
+
+    async fn ask_node(
+        &self,
+        index: usize,
+        method: reqwest::Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Value, String> {
         let mut request = self
             .client
             .request(method, format!("http://{}{path}", self.members[index].api))

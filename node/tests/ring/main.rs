@@ -13,3 +13,4 @@ mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
 mod messages; // to channels
 mod policies; // overlap, misfire, pause, manual runs
+mod spaces; // spaces that turn, and what is tidied

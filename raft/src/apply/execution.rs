@@ -1,7 +1,7 @@
 //! Executions: claims, outcomes, and the history.
 
 use super::job::set_cursor;
-use super::{Context, Effect, delivery, job, space};
+use super::{Context, Effect, delivery, history, job, space};
 use crate::command::{Applied, Claim, ClaimTarget, Prune, Release, Reply, RunJob, Sweep};
 use domain::execution::{
     AttemptResult, DueItem, Execution, ExecutionState, ExecutionStatus, MissedFirings, Outcome, Trigger,
@@ -34,6 +34,7 @@ pub(super) fn run(context: &mut Context<'_, '_>, command: RunJob) -> Result<Repl
     let execution = Execution::manual(id);
     context.put_due(DueKey::new(execution.due, DueItem::Execution(id)))?;
     context.txn.put::<Executions>(&id, &execution)?;
+    history::added(context, &id)?;
     Ok(Ok(Applied::Done))
 }
 
@@ -95,6 +96,8 @@ fn claim_instants(
         let id = ExecutionId::skipped(job, at);
         let reason = "Missed while the cluster was down".to_owned();
         context.txn.put::<Executions>(&id, &Execution::missed(id, missed, context.now, reason))?;
+        history::added(context, &id)?;
+        history::ended(context, &id, ExecutionStatus::Skipped)?;
         state.executions_total += 1;
     }
     let mut claimed = None;
@@ -104,6 +107,7 @@ fn claim_instants(
         if state.open.len() >= limits::OPEN_EXECUTIONS_MAX {
             let reason = format!("The job has {} unfinished executions", state.open.len());
             execution.cancel(context.now, reason);
+            history::ended(context, &id, ExecutionStatus::Skipped)?;
             state.executions_total += 1;
         } else {
             state.opened(id);
@@ -111,6 +115,7 @@ fn claim_instants(
             claimed = Some(id);
         }
         context.txn.put::<Executions>(&id, &execution)?;
+        history::added(context, &id)?;
     }
     state.claimed_until = Some(until);
     set_cursor(context, job, &mut state, next_run_at)?;
@@ -192,7 +197,8 @@ pub(super) fn sweep(context: &mut Context<'_, '_>, command: Sweep) -> Result<Rep
     for id in &ids {
         remove(context, id)?;
     }
-    if ids.len() < limits::SWEEP_MAX {
+    let hours_are_gone = history::forget(context, job)?;
+    if ids.len() < limits::SWEEP_MAX && hours_are_gone {
         context.txn.remove::<DeletedJobs>(&job)?;
     }
     let swept = u64::try_from(ids.len()).expect("a sweep is bounded");
@@ -209,11 +215,12 @@ pub(super) fn prune(context: &mut Context<'_, '_>, command: Prune) -> Result<Rep
     let looked_at = limits::SWEEP_MAX + state.open.len();
     let old = context.txn.range::<Executions>(&lower, upper.as_deref(), looked_at)?;
     let ended = old.into_iter().filter(|(_, execution)| execution.status().is_some());
-    let mut pruned = 0;
-    for (id, _) in ended.take(limits::SWEEP_MAX) {
-        remove(context, &id)?;
-        pruned += 1;
+    let old: Vec<ExecutionId> = ended.take(limits::SWEEP_MAX).map(|(id, _)| id).collect();
+    for id in &old {
+        remove(context, id)?;
     }
+    history::removed(context, &old)?;
+    let pruned = u64::try_from(old.len()).expect("a sweep is bounded");
     if pruned > 0 {
         state.executions_total = state.executions_total.saturating_sub(pruned);
         context.txn.put::<JobStates>(&job, &state)?;
@@ -269,6 +276,7 @@ pub(super) fn store(context: &mut Context<'_, '_>, loaded: Loaded) -> Result<(),
         ExecutionState::Claimed { node, .. } => context.txn.put::<Claims>(&(node, id), &())?,
         ExecutionState::Finished { status, .. } => {
             state.closed(id);
+            history::ended(context, &id, status)?;
             if status != ExecutionStatus::Skipped {
                 count(context, state.account)?;
                 let before = state.last_run.as_ref().map(|last| last.status);

@@ -10,7 +10,7 @@ use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use storage::schema::{
     AccountJob, AccountJobs, AccountUsage, Accounts, Claims, DeletedJobs, Due, DueKey, Executions, JobStates,
-    Jobs, SpaceJobs, Spaces,
+    Jobs, Pulses, SpaceJobs, Spaces,
 };
 use storage::{Read, StateTxn};
 
@@ -116,6 +116,7 @@ pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Resul
     usage.jobs = usage.jobs.saturating_sub(1);
     context.txn.put::<AccountUsage>(&account, &usage)?;
     count(context, state.paused_at.is_some(), -1);
+    context.txn.remove::<Pulses>(&id)?;
     context.txn.remove::<JobStates>(&id)?;
     context.txn.remove::<Jobs>(&id)?;
     if state.executions_total > 0 {

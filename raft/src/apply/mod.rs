@@ -7,6 +7,7 @@ mod account;
 mod channel;
 mod delivery;
 mod execution;
+mod history;
 mod job;
 mod node;
 mod once;

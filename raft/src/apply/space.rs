@@ -80,6 +80,7 @@ fn turn(
 ) -> Result<Reply, storage::Error> {
     space.paused_at = paused_at;
     space.generation += 1;
+    space.turned_at = at;
     space.updated_at = space.updated_at.max(at);
     if space.jobs > 0 {
         context.txn.put::<UnalignedSpaces>(&space.id, &())?;
@@ -119,7 +120,7 @@ pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Resul
 /// Whether a job that belongs there does not fire because of its space.
 pub(super) fn is_paused(txn: &StateTxn<'_>, space: Option<SpaceId>) -> Result<bool, storage::Error> {
     let Some(id) = space else { return Ok(false) };
-    Ok(txn.get::<Spaces>(&id)?.is_some_and(|space| space.paused_at.is_some()))
+    Ok(txn.get::<Spaces>(&id)?.is_some_and(|space| space.is_paused()))
 }
 
 /// The space if it is the account's; another account's is as good as none.

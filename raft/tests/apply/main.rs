@@ -13,6 +13,7 @@ mod alignment; // the jobs of a paused space
 mod channels; // how many hear
 mod deliveries; // what hears, once
 mod diagnoses; // so many a day
+mod history; // by the hour, and the pulse
 mod keys; // made, used, revoked
 mod once; // answered once
 mod prune; // old history goes

@@ -6,6 +6,7 @@ use domain::channel::{Channel, ChannelConfig, EventKind};
 use domain::id::{AccountId, ChannelId, JobId, KeyId, SpaceId};
 use domain::job::{Delivery, Job, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
 use domain::space::Space;
+use domain::time::Timestamp;
 use raft::command::{Command, CreateChannel, CreateSpace};
 
 pub(crate) const ACCOUNT: AccountId = AccountId(1);
@@ -65,6 +66,7 @@ pub(crate) fn space(account: AccountId, id: u64) -> Space {
         timezone: "UTC".to_owned(),
         paused_at: None,
         generation: 0,
+        turned_at: Timestamp::EPOCH,
         jobs: 0,
         created_at: START,
         updated_at: START,

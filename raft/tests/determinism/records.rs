@@ -72,6 +72,7 @@ pub(crate) fn space(id: SpaceId, at: Timestamp) -> Space {
         timezone: "UTC".to_owned(),
         paused_at: None,
         generation: 0,
+        turned_at: Timestamp::EPOCH,
         jobs: 0,
         created_at: at,
         updated_at: at,

@@ -55,7 +55,7 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
         ("filled", Command::ExpireNode(ExpireNode { node: NODE, incarnation: INCARNATION })),
         ("filled", Command::SetShardMap(SetShardMap { expected_version: 11, owners: owners() })),
         ("paying", Command::Bootstrap(Bootstrap { account: account(Plan::Scale), key: api_key() })),
-        ("counted", Command::CreateSpace(CreateSpace { space: space(Some(at(4))) })),
+        ("turned", Command::CreateSpace(CreateSpace { space: space(Some(at(4))) })),
         (
             "limited",
             Command::CreateJob(Box::new(CreateJob {

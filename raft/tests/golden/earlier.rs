@@ -20,7 +20,12 @@ fn api_key() -> ApiKey {
 }
 
 fn space(paused_at: Option<Timestamp>) -> Space {
-    Space { generation: 0, jobs: 0, ..samples::space(paused_at) }
+    Space { generation: 0, jobs: 0, ..counted_space(paused_at) }
+}
+
+/// Before it was known when a space had turned.
+fn counted_space(paused_at: Option<Timestamp>) -> Space {
+    Space { turned_at: Timestamp::EPOCH, ..samples::space(paused_at) }
 }
 
 fn job_state(state: JobState) -> JobState {
@@ -39,6 +44,8 @@ pub(crate) fn lines() -> Vec<Line> {
         Line::value::<ApiKeys>("filled", api_key()),
         Line::value::<Spaces>("filled", space(Some(samples::at(4)))),
         Line::value::<Spaces>("active", space(None)),
+        Line::value::<Spaces>("counted", counted_space(Some(samples::at(4)))),
+        Line::value::<Spaces>("counted-active", counted_space(None)),
         Line::value::<JobStates>("filled", job_state(samples::job_state())),
         Line::value::<JobStates>("new", job_state(samples::new_job_state())),
         Line::value::<AccountUsage>(
@@ -52,6 +59,7 @@ pub(crate) fn lines() -> Vec<Line> {
     let commands = [
         ("filled", Command::Bootstrap(Bootstrap { account: account(Plan::Scale), key: api_key() })),
         ("filled", Command::CreateSpace(CreateSpace { space: space(Some(samples::at(4))) })),
+        ("counted", Command::CreateSpace(CreateSpace { space: counted_space(Some(samples::at(4))) })),
         ("filled", create_job(samples::job(), Some(samples::at(60_000)), true)),
         ("bare", create_job(samples::bare_job(), None, false)),
     ];

@@ -8,8 +8,8 @@ use domain::id::ExecutionId;
 use storage::schema::{
     AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry, ApiKeys,
     Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, EndedSessions,
-    Executions, JobStates, Jobs, Metas, Nodes, ResponseBodies, SecretsOf, Sessions, ShardMaps, SpaceJobs,
-    Spaces, UnalignedSpaces, Users,
+    ExecutionHours, Executions, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, ResponseBodies, SecretsOf,
+    Sessions, ShardMaps, SpaceJobs, Spaces, UnalignedSpaces, Users,
 };
 
 pub(crate) fn keys() -> Vec<Line> {
@@ -51,6 +51,8 @@ pub(crate) fn keys() -> Vec<Line> {
         Line::key::<Channels>("filled", (samples::ACCOUNT, samples::CHANNEL)),
         Line::key::<Due>(item(&delivery), delivery),
         Line::key::<Diagnoses>("filled", scheduled),
+        Line::key::<Pulses>("filled", samples::JOB),
+        Line::key::<ExecutionHours>("filled", JobHour::of(&scheduled)),
         Line::key::<Deliveries>("filled", delivery_id),
         Line::key::<Deliveries>("executed", samples::delivery_id(EventKind::Executed)),
         Line::key::<Deliveries>("recovered", samples::delivery_id(EventKind::Recovered)),
@@ -70,8 +72,8 @@ pub(crate) fn values() -> Vec<Line> {
         Line::value::<ShardMaps>("filled", samples::shard_map()),
         Line::value::<ApiKeys>("used", samples::api_key()),
         Line::value::<ApiKeys>("unused", samples::unused_key()),
-        Line::value::<Spaces>("counted", samples::space(Some(samples::at(4)))),
-        Line::value::<Spaces>("counted-active", samples::space(None)),
+        Line::value::<Spaces>("turned", samples::space(Some(samples::at(4)))),
+        Line::value::<Spaces>("turned-active", samples::space(None)),
         Line::value::<Jobs>("filled", samples::job()),
         Line::value::<Jobs>("bare", samples::bare_job()),
         Line::value::<JobStates>("with-account", samples::job_state()),
@@ -93,6 +95,9 @@ pub(crate) fn values() -> Vec<Line> {
         Line::value::<AccountSpaces>("unit", ()),
         Line::value::<UnalignedSpaces>("unit", ()),
         Line::value::<Diagnoses>("filled", samples::diagnosis()),
+        Line::value::<Pulses>("filled", samples::pulse()),
+        Line::value::<Pulses>("new", domain::pulse::Pulse::default()),
+        Line::value::<ExecutionHours>("filled", 70_000),
         Line::value::<Deliveries>("filled", samples::delivery()),
         Line::value::<Deliveries>("bare", samples::bare_delivery()),
         Line::value::<DeliveryClaims>("unit", ()),

@@ -15,6 +15,7 @@ use domain::job::{
     RetryPolicy,
 };
 use domain::node::{Incarnation, Node, SessionId};
+use domain::pulse::Pulse;
 use domain::rejection::Rejection;
 use domain::shard::{SHARDS, ShardId, ShardMap};
 use domain::space::Space;
@@ -183,6 +184,7 @@ pub(crate) fn space(paused_at: Option<Timestamp>) -> Space {
         timezone: "Europe/Berlin".to_owned(),
         paused_at,
         generation: 5,
+        turned_at: at(1),
         jobs: 300,
         created_at: at(0),
         updated_at: at(1),
@@ -335,6 +337,16 @@ pub(crate) fn claimed() -> ExecutionState {
 
 pub(crate) fn response_body() -> ResponseBody {
     ResponseBody { text: TEXT.to_owned(), truncated: true }
+}
+
+/// Every result once, over two days.
+pub(crate) fn pulse() -> Pulse {
+    let mut pulse = Pulse::default();
+    for (hours, status) in (0..).step_by(12).zip(tables::execution_statuses()) {
+        let instant = at(hours * 3_600_000);
+        pulse.beat(instant, status, instant);
+    }
+    pulse
 }
 
 pub(crate) fn diagnosis() -> Diagnosis {

@@ -9,8 +9,8 @@ use std::fmt::Debug;
 use storage::schema::{
     AccountJob, AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry,
     ApiKeys, Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, DueKey,
-    Executions, JobStates, Jobs, Meta, Metas, Nodes, ResponseBodies, SpaceJobs, Spaces, UnalignedSpaces,
-    Users,
+    ExecutionHours, Executions, JobHour, JobStates, Jobs, Meta, Metas, Nodes, Pulses, ResponseBodies,
+    SpaceJobs, Spaces, UnalignedSpaces, Users,
 };
 use storage::{Items, Keyspace, Read, State, StateView};
 
@@ -199,7 +199,16 @@ fn history(view: &StateView<'_>) {
         assert!(view.contains::<Executions>(&id).unwrap(), "something of {id}, which is gone");
     }
     let jobs: BTreeSet<JobId> = keys::<Jobs>(view).into_iter().chain(keys::<DeletedJobs>(view)).collect();
+    let mut hours: BTreeMap<JobHour, u64> = BTreeMap::new();
     for id in keys::<Executions>(view) {
         assert!(jobs.contains(&id.job), "{id} of a job that is gone and not to be swept");
+        *hours.entry(JobHour::of(&id)).or_default() += 1;
     }
+    let lives = |job: &JobId| view.contains::<Jobs>(job).unwrap();
+    hours.retain(|hour, _| lives(&hour.job));
+    let (counted, of_deleted): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        all::<ExecutionHours>(view).into_iter().partition(|(hour, _)| lives(&hour.job));
+    assert_eq!(counted, hours, "execution_hours");
+    assert!(of_deleted.keys().all(|hour| jobs.contains(&hour.job)), "{of_deleted:?}");
+    assert!(keys::<Pulses>(view).iter().all(lives), "the pulse of a job that is gone");
 }

@@ -1,7 +1,7 @@
 //! Running, pausing and resuming a job.
 
 use super::output::next_run_at;
-use super::{TRIES_MAX, find, next_run};
+use super::{TRIES_MAX, find, is_idle, next_run};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -16,8 +16,6 @@ use domain::id::{ExecutionId, JobId};
 use domain::job::JobState;
 use raft::command::{Command, PauseJob, ResumeJob, RunJob};
 use serde::Serialize;
-use storage::Read;
-use storage::schema::Spaces;
 
 #[derive(Serialize)]
 pub(crate) struct Started {
@@ -96,12 +94,7 @@ pub(crate) async fn resume(
         let (job, state) = find(&deps, principal.account, id)?;
         let now = deps.clock.now();
         let cursor = next_run(&job, &state, now)?;
-        let is_idle = match job.space {
-            Some(space) => {
-                deps.read(|view| view.get::<Spaces>(&space))?.is_some_and(|space| space.paused_at.is_some())
-            }
-            None => false,
-        };
+        let is_idle = deps.read(|view| is_idle(view, job.space))?;
         // What applying the command will make of it.
         let resumed = JobState { next_run_at: cursor.filter(|_| !is_idle), ..state.clone() };
         let answer = data(Resumed {

@@ -194,12 +194,12 @@ fn name(text: &str) -> Result<String, Fault> {
     label(text, limits::JOB_NAME_CHARS_MAX)
 }
 
-fn tag(text: &str) -> Result<String, Fault> {
+pub(super) fn tag(text: &str) -> Result<String, Fault> {
     label(text, limits::TAG_CHARS_MAX)
 }
 
 /// Tags and channels are sets that remember their order.
-fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+pub(super) fn without_repeats<T: PartialEq>(items: Vec<T>) -> Vec<T> {
     let mut distinct = Vec::with_capacity(items.len());
     for item in items {
         if !distinct.contains(&item) {
@@ -226,7 +226,8 @@ fn cron_expression(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
-fn timezone(text: &str) -> Result<String, Fault> {
+/// The name of a zone.
+pub(crate) fn timezone(text: &str) -> Result<String, Fault> {
     schedule::validate_timezone(text)
         .map_err(|_| Fault::from("is not a known IANA time zone, such as Europe/Stockholm or UTC"))?;
     Ok(text.to_owned())

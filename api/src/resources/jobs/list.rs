@@ -1,7 +1,7 @@
 //! `GET /v1/jobs`: pages of an account's jobs, newest first.
 
-use super::load;
 use super::output::JobOutput;
+use super::{load, shown};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -34,7 +34,9 @@ pub(crate) async fn list(
         filtered(&deps, principal.account, request, &filter).await?
     };
     let now = deps.clock.now();
-    let jobs = jobs.into_iter().map(|(job, state)| JobOutput::new(job, &state, now)).collect();
+    let jobs = deps.read(|view| {
+        jobs.into_iter().map(|(job, state)| shown(view, job, state, now)).collect::<Result<_, _>>()
+    })?;
     Ok(axum::Json(Page::new(request, total, jobs)))
 }
 

@@ -1,19 +1,25 @@
 //! `/v1/jobs`
 
 mod action; // run, pause, resume
+mod bulk; // one action on many
 mod draft; // new jobs that come in numbers
+mod export; // all of them, to be imported again
 mod input; // what a client may set
 mod list; // pages, with and without filters
 mod output; // what a client sees
+mod sparklines; // how they have been doing
 mod write; // create, update, delete
 
 pub(crate) use action::{pause, resume, run};
+pub(crate) use bulk::bulk;
 pub(crate) use draft::Draft;
-pub(crate) use input::is_forbidden_header;
+pub(crate) use export::export;
 pub(super) use input::{headers, url};
+pub(crate) use input::{is_forbidden_header, timezone};
 pub(crate) use list::list;
 pub(super) use output::Headers;
-pub(crate) use write::{create, delete, update};
+pub(crate) use sparklines::sparklines;
+pub(crate) use write::{DEFAULT_TIMEZONE, create, delete, update};
 
 use super::{Data, data};
 use crate::Deps;
@@ -28,7 +34,7 @@ use domain::schedule::{Schedule, ScheduleError};
 use domain::time::Timestamp;
 use output::JobOutput;
 use storage::Read;
-use storage::schema::{Channels, JobStates, Jobs};
+use storage::schema::{Channels, JobStates, Jobs, Spaces};
 
 /// How often a change is computed again when the job moves on in between. A job fires once a second
 /// at most, so that even one lost race is rare.
@@ -48,8 +54,31 @@ pub(crate) async fn get(
     principal: Principal,
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<Data<JobOutput>>, ApiError> {
-    let (job, state) = find(&deps, principal.account, id)?;
-    Ok(data(JobOutput::new(job, &state, deps.clock.now())))
+    let now = deps.clock.now();
+    let found = deps.read(|view| match load(view, principal.account, id)? {
+        Some((job, state)) => shown(view, job, state, now).map(Some),
+        None => Ok(None),
+    })?;
+    found.map(data).ok_or(ApiError::NotFound(JobId::NOUN))
+}
+
+/// A job as a client sees it. In a paused space it has no next run, also while its cursor has yet to follow.
+fn shown(
+    view: &impl Read,
+    job: Job,
+    mut state: JobState,
+    now: Timestamp,
+) -> Result<JobOutput, storage::Error> {
+    if is_idle(view, job.space)? {
+        state.next_run_at = None;
+    }
+    Ok(JobOutput::new(job, &state, now))
+}
+
+/// Whether the jobs that belong there do not fire.
+fn is_idle(view: &impl Read, space: Option<SpaceId>) -> Result<bool, storage::Error> {
+    let Some(space) = space else { return Ok(false) };
+    Ok(view.get::<Spaces>(&space)?.is_some_and(|space| space.is_paused()))
 }
 
 /// A job of `account`, configuration and progress of one moment.

@@ -93,6 +93,57 @@ impl JobOutput {
     }
 }
 
+/// A job as an import takes it: what creating one takes, and its status.
+#[derive(Serialize)]
+pub(super) struct ExportedJob {
+    name: String,
+    cron_expression: String,
+    url: String,
+    method: &'static str,
+    timezone: String,
+    status: &'static str,
+    timeout_sec: u32,
+    retry_policy: &'static str,
+    retry_max: u32,
+    retry_delay_sec: u32,
+    tags: Vec<String>,
+    space_id: Option<String>,
+    headers: Headers,
+    body: Option<String>,
+    store_response_body: bool,
+    alert_channel_ids: Option<Vec<String>>,
+    overlap_policy: &'static str,
+    misfire_policy: &'static str,
+    delivery: &'static str,
+}
+
+impl JobOutput {
+    /// Leaves out what another job could not have.
+    pub(super) fn exported(self) -> ExportedJob {
+        ExportedJob {
+            name: self.name,
+            cron_expression: self.cron_expression,
+            url: self.url,
+            method: self.method,
+            timezone: self.timezone,
+            status: self.status,
+            timeout_sec: self.timeout_sec,
+            retry_policy: self.retry_policy,
+            retry_max: self.retry_max,
+            retry_delay_sec: self.retry_delay_sec,
+            tags: self.tags,
+            space_id: self.space_id,
+            headers: self.headers,
+            body: self.body,
+            store_response_body: self.store_response_body,
+            alert_channel_ids: self.alert_channel_ids,
+            overlap_policy: self.overlap_policy,
+            misfire_policy: self.misfire_policy,
+            delivery: self.delivery,
+        }
+    }
+}
+
 /// The next instant at which the job fires.
 ///
 /// The cursor has passed what is claimed already, ahead of its instant. While it rests, nothing fires, and what no longer fits

@@ -2,7 +2,7 @@
 
 use super::input::{JobInput, NO_SUCH_SPACE};
 use super::output::JobOutput;
-use super::{TRIES_MAX, find, load, next_run};
+use super::{TRIES_MAX, find, load, next_run, shown};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -21,8 +21,8 @@ use domain::time::Timestamp;
 use raft::ProposeError;
 use raft::command::{Command, CreateJob, DeleteJob, UpdateJob};
 
-/// The zone of jobs for which nobody names one (documented).
-const DEFAULT_TIMEZONE: &str = "UTC";
+/// The zone of jobs and spaces for which nobody names one (documented).
+pub(crate) const DEFAULT_TIMEZONE: &str = "UTC";
 
 /// `POST /v1/jobs`
 pub(crate) async fn create(
@@ -39,7 +39,7 @@ pub(crate) async fn create(
     let mut job = new_job(&input, space.as_ref(), principal.account, deps.clock.now());
     let next_run_at = next_run(&job, &JobState::default(), job.created_at)?;
     // What applying the command will make of it.
-    let is_idle = space.is_some_and(|space| space.paused_at.is_some());
+    let is_idle = space.is_some_and(|space| space.is_paused());
     let state = JobState { next_run_at: next_run_at.filter(|_| !is_idle), ..JobState::default() };
     for salt in 0..TRIES_MAX {
         job.id = JobId(once.number(salt));
@@ -76,21 +76,16 @@ pub(crate) async fn update(
     for _ in 0..TRIES_MAX {
         let mut job = old.clone();
         input.apply_to(&mut job);
-        if job == old {
-            return Ok(data(JobOutput::new(old, &state, deps.clock.now())));
-        }
-        let now = deps.clock.now();
-        job.updated_at = now.max(old.updated_at);
-        let next_run_at =
-            if reschedules(&old, &job) { next_run(&job, &state, now)? } else { state.next_run_at };
-        let command = UpdateJob { job, expected: state.version(), next_run_at };
+        let Some(command) = change(&old, &state, job, deps.clock.now())? else {
+            return Ok(data(deps.read(|view| shown(view, old, state, deps.clock.now()))?));
+        };
         match deps.cluster.propose(Command::UpdateJob(Box::new(command))).await {
             // It fired or was changed meanwhile: compute again from what it is now.
             Err(ProposeError::Rejected(Rejection::Stale)) => {}
             Err(error) => return Err(refused(error.into())),
             Ok(_) => {
                 let (job, state) = find(&deps, principal.account, id)?;
-                return Ok(data(JobOutput::new(job, &state, deps.clock.now())));
+                return Ok(data(deps.read(|view| shown(view, job, state, deps.clock.now()))?));
             }
         }
         (old, state) = find(&deps, principal.account, id)?;
@@ -145,6 +140,21 @@ fn blank(account: AccountId, now: Timestamp) -> Job {
         created_at: now,
         updated_at: now,
     }
+}
+
+/// The command that makes `job` of the job that is `old`; `None` when they are the same.
+pub(super) fn change(
+    old: &Job,
+    state: &JobState,
+    mut job: Job,
+    now: Timestamp,
+) -> Result<Option<UpdateJob>, ApiError> {
+    if job == *old {
+        return Ok(None);
+    }
+    job.updated_at = now.max(old.updated_at);
+    let next_run_at = if reschedules(old, &job) { next_run(&job, state, now)? } else { state.next_run_at };
+    Ok(Some(UpdateJob { job, expected: state.version(), next_run_at }))
 }
 
 /// Whether the cursor must be computed anew. A move counts too: the old or the new space may be paused.

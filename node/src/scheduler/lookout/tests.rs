@@ -47,6 +47,7 @@ fn space(paused_at: Option<Timestamp>) -> Space {
         timezone: "UTC".to_owned(),
         paused_at,
         generation: 0,
+        turned_at: Timestamp::EPOCH,
         jobs: 0,
         created_at: Timestamp::EPOCH,
         updated_at: Timestamp::EPOCH,
@@ -88,7 +89,7 @@ fn a_look_sees_the_state_as_it_is_now() {
     pause(None);
     assert_eq!(look(), Some(Start::Go));
     change(state, |txn| txn.put::<Spaces>(&SPACE, &space(Some(DUE))));
-    assert_eq!(look(), skipped);
+    assert_eq!(look(), Some(Start::Skip("The space was paused")));
     change(state, |txn| txn.put::<Spaces>(&SPACE, &space(None)));
 
     // The schedule of the new generation counts, not the plan of the old.
