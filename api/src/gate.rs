@@ -42,6 +42,16 @@ pub(crate) async fn pass_stranger(State(gate): State<Gate>, request: Request, ne
     shown(standing, answer)
 }
 
+/// Wraps what needs no credential at all: only how often an address may ask.
+pub(crate) async fn pass_open(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let standing = gate.limiter.address(address(&request));
+    let answer = match standing.map_or(Ok(()), |standing| standing.admit()) {
+        Ok(()) => Ok(next.run(request).await),
+        Err(error) => Err(error),
+    };
+    shown(standing, answer)
+}
+
 async fn admit_stranger(deps: &Deps, request: Request, next: Next) -> Result<Response, ApiError> {
     deps.cluster.read_barrier().await?;
     let (stranger, request) = once::stranger(request).await?;

@@ -60,13 +60,16 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route_layer(from_fn_with_state(gate.clone(), gate::pass_stranger));
     let answers_here = Router::new()
         .route("/v1/cluster", get(cluster::get))
-        .route_layer(from_fn_with_state(gate, gate::pass_here));
-    needs_credential
-        .merge(gives_credential)
-        .merge(answers_here)
+        .route_layer(from_fn_with_state(gate.clone(), gate::pass_here));
+    let open = Router::new()
         .route("/v1/billing/stripe/webhook", post(billing::webhook))
         .route("/badges/{id}/status.svg", get(badges::status))
         .route("/badges/{id}/uptime.svg", get(badges::uptime))
+        .route_layer(from_fn_with_state(gate, gate::pass_open));
+    needs_credential
+        .merge(open)
+        .merge(gives_credential)
+        .merge(answers_here)
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

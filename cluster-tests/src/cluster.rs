@@ -44,9 +44,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Three nodes.
+    /// Three nodes without limits on requests, which a run would soon reach.
     pub fn new(binary: Binary) -> Self {
-        Self { binary, nodes: 3, flags: Vec::new() }
+        let flags = ["--rate-limit-general=0", "--rate-limit-run=0"].map(str::to_owned).to_vec();
+        Self { binary, nodes: 3, flags }
     }
 }
 
