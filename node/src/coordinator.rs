@@ -69,7 +69,7 @@ impl Coordinator {
         };
 
         let contact = self.cluster.contact();
-        let behind = progress.behind(&contact.applied());
+        let behind = progress.behind(&contact.applied(), self.node_timeout);
         let decision = decide(&nodes, &map, &contact.heard(), &behind, self.node, self.node_timeout);
         let mut commands: Vec<Command> = decision
             .dead
@@ -124,8 +124,16 @@ impl Progress {
 
     /// The nodes that have not applied yet what this one had applied a while ago. They know neither what is due nor what
     /// they hold, and get no shards.
-    fn behind(&self, applied: &BTreeMap<NodeId, u64>) -> BTreeSet<NodeId> {
-        let Some((_, then)) = self.0.front() else { return BTreeSet::new() };
+    ///
+    /// A leader that has not led for a while yet has no measure and judges nobody: taking the shards of a node that is a
+    /// few entries behind, as all are after an election, would only make their firings late.
+    fn behind(&self, applied: &BTreeMap<NodeId, u64>, a_while: Duration) -> BTreeSet<NodeId> {
+        let (Some((noted, then)), Some((now, _))) = (self.0.front(), self.0.back()) else {
+            return BTreeSet::new();
+        };
+        if now.saturating_sub(*noted) < a_while {
+            return BTreeSet::new();
+        }
         applied.iter().filter(|(_, applied)| *applied < then).map(|(node, _)| *node).collect()
     }
 }
@@ -241,12 +249,14 @@ mod tests {
         let second = Duration::from_secs;
         let mut progress = Progress::default();
         let behind = |progress: &Progress, applied: u64| {
-            !progress.behind(&BTreeMap::from([(NodeId(2), applied)])).is_empty()
+            !progress.behind(&BTreeMap::from([(NodeId(2), applied)]), second(2)).is_empty()
         };
         assert!(!behind(&progress, 0));
-        for (at, applied) in [(0, 100), (1, 200), (2, 300), (3, 400)] {
-            progress.note(second(at), applied, second(2));
-        }
+        progress.note(second(0), 100, second(2));
+        progress.note(second(1), 200, second(2));
+        assert!(!behind(&progress, 0), "who leads only since now judges nobody");
+        progress.note(second(2), 300, second(2));
+        progress.note(second(3), 400, second(2));
         assert!(behind(&progress, 199));
         assert!(!behind(&progress, 200), "what came later may still be on its way");
         progress.note(second(60), 400, second(2));
