@@ -1,6 +1,7 @@
 //! What a refusal looks like: the documented JSON shape, with code and status decided in one match.
 
 use crate::fields::{Issue, Issues};
+use crate::openapi::words::ErrorCodeWord;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
@@ -9,9 +10,34 @@ use raft::{ProposeError, ReadError};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
+use utoipa::ToSchema;
 
 /// Seconds after which asking again makes sense while there is no leader: an election is over by then.
 const RETRY_AFTER_SEC: HeaderValue = HeaderValue::from_static("1");
+
+/// Every code that a refusal may have.
+pub(crate) const CODES: [&str; 17] = [
+    "validation_error",
+    "unauthorized",
+    "registration_closed",
+    "plan_limit_exceeded",
+    "not_found",
+    "method_not_allowed",
+    "conflict",
+    "rate_limit_exceeded",
+    "request_timeout",
+    "payload_too_large",
+    "unsupported_media_type",
+    "billing_not_configured",
+    "diagnosis_not_configured",
+    "upstream_error",
+    "no_leader",
+    "not_ready",
+    "internal",
+];
+
+/// The statuses of refusals that say when to try again.
+pub(crate) const RETRIED: [u16; 2] = [429, 503];
 
 /// Why a request was refused. The text of every variant but [`ApiError::Internal`] is for the client.
 #[derive(Debug, thiserror::Error)]
@@ -111,6 +137,30 @@ impl ApiError {
         self.parts().1
     }
 
+    /// The status it is answered with.
+    pub(crate) fn status(&self) -> u16 {
+        self.parts().0.as_u16()
+    }
+
+    /// The body it is answered with.
+    pub(crate) fn body(&self) -> serde_json::Value {
+        serde_json::json!(self.output())
+    }
+
+    fn output(&self) -> ErrorOutput<'_> {
+        let details = match self {
+            Self::Invalid(issues) => Some(issues.list()),
+            _ => None,
+        };
+        let retry_after = match self {
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            _ => None,
+        };
+        ErrorOutput {
+            error: ErrorDetail { code: self.code(), message: self.to_string(), details, retry_after },
+        }
+    }
+
     fn parts(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Invalid(issues) if issues.misshapen() => (StatusCode::BAD_REQUEST, "validation_error"),
@@ -145,34 +195,33 @@ pub(crate) struct Cause(pub(crate) Arc<dyn std::error::Error + Send + Sync>);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AnsweredBefore;
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: ErrorBody<'a>,
+/// Every refusal.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorOutput<'a> {
+    error: ErrorDetail<'a>,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+#[derive(Serialize, ToSchema)]
+struct ErrorDetail<'a> {
+    /// What programs know it by.
+    #[schema(value_type = ErrorCodeWord)]
     code: &'static str,
+    /// What went wrong, for people.
     message: String,
+    /// Every mistake in the request, with `validation_error`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = Vec<Issue>, required = false)]
     details: Option<&'a [Issue]>,
+    /// Seconds until requests are answered again, with `rate_limit_exceeded`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     retry_after: Option<u64>,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, code) = self.parts();
-        let details = match &self {
-            Self::Invalid(issues) => Some(issues.list()),
-            _ => None,
-        };
-        let retry_after = match self {
-            Self::RateLimited { retry_after } => Some(retry_after),
-            _ => None,
-        };
-        let body = Body { error: ErrorBody { code, message: self.to_string(), details, retry_after } };
-        let mut response = (status, axum::Json(body)).into_response();
+        let mut response = (self.parts().0, axum::Json(self.output())).into_response();
         match self {
             Self::Unauthorized | Self::BadLogin => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"justrun\"");

@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::RangeInclusive;
+use utoipa::ToSchema;
 
 /// Mistakes listed in one answer: nobody reads more, and an answer must not outgrow its request.
 const ISSUES_MAX: usize = 100;
@@ -34,7 +35,7 @@ pub(crate) fn label(text: &str, chars_max: usize) -> Result<String, Fault> {
 pub(crate) type Fault = Cow<'static, str>;
 
 /// One mistake, as the client sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Issue {
     /// The JSON path of the field, or the name of the query's parameter.
     pub field: String,

@@ -9,23 +9,40 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use std::time::Duration;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 /// A node that needs longer to reach the leader is not one to send traffic to.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 /// The Prometheus text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Health {
+    #[schema(value_type = String)]
     status: &'static str,
 }
 
-/// `GET /healthz`: the process lives.
+/// Does the process live?
+///
+/// For whoever restarts it.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "getHealth", tag = "Cluster", security(()),
+    responses((status = 200, description = "It lives.", body = Health)),
+)]
 pub(crate) async fn live() -> axum::Json<Health> {
     axum::Json(Health { status: "ok" })
 }
 
-/// `GET /readyz`: this node reaches a leader that has its quorum, so that reads and writes go through.
+/// Can this node serve?
+///
+/// For load balancers: whether this node reaches a leader that has its quorum, so that reads and writes go through.
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "getReadiness", tag = "Cluster", security(()),
+    responses(
+        (status = 200, description = "Reads and writes go through.", body = Health),
+        (status = 503, description = "`not_ready`"),
+    ),
+)]
 pub(crate) async fn ready(State(deps): State<Deps>) -> Result<axum::Json<Health>, ApiError> {
     match timeout(READY_WITHIN, deps.cluster.read_barrier()).await {
         Ok(Ok(())) => Ok(axum::Json(Health { status: "ready" })),
@@ -33,7 +50,13 @@ pub(crate) async fn ready(State(deps): State<Deps>) -> Result<axum::Json<Health>
     }
 }
 
-/// `GET /metrics`
+/// Get metrics.
+///
+/// The metrics of this node in the Prometheus text format.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "getMetrics", tag = "Cluster", security(()),
+    responses((status = 200, description = "All metrics.", content_type = "text/plain", body = String)),
+)]
 pub(crate) async fn metrics(State(deps): State<Deps>) -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_TYPE)], (deps.metrics)())
 }

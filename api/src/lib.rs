@@ -20,6 +20,7 @@ pub mod key_use; // when each API key was last used
 mod keys; // how API keys are made
 mod observe; // request ids, metrics, the log of what went wrong
 mod once; // requests that are answered once
+mod openapi; // the document, and a page to browse it
 pub mod outbound; // calls to services outside
 mod page; // lists in pages
 mod passwords; // hashed a few at a time

@@ -33,7 +33,7 @@ use storage::schema::Answers;
 
 const HEADER: &str = "idempotency-key";
 /// Characters of an idempotency key; what Stripe takes.
-const KEY_CHARS_MAX: usize = 255;
+pub(crate) const KEY_CHARS_MAX: usize = 255;
 const NONCE_BYTES: usize = 24;
 /// How long commands that are proposed together may take; what a single one may take by default.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);

@@ -4,10 +4,14 @@ use crate::Deps;
 use crate::error::ApiError;
 use crate::extract::Query;
 use crate::fields::Issues;
+use crate::openapi::shape;
 use domain::limits;
 use serde::Serialize;
 use std::ops::RangeInclusive;
 use storage::{Keyspace, Read};
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{ObjectBuilder, Type};
 
 /// Keys looked at in one view: some tens of microseconds, so that applies are not held back.
 const KEYS_AT_ONCE: usize = 1_000;
@@ -17,6 +21,12 @@ const KEYS_AT_ONCE: usize = 1_000;
 pub(crate) struct PageRequest {
     page: u64,
     per_page: u64,
+}
+
+impl utoipa::IntoParams for PageRequest {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        Self::parameters(limits::PER_PAGE_DEFAULT as usize, limits::PER_PAGE_MAX as usize)
+    }
 }
 
 impl PageRequest {
@@ -40,6 +50,18 @@ impl PageRequest {
             per_page: number(query, "per_page", max, 1..=max, issues),
         };
         given.contains(&true).then_some(request)
+    }
+
+    /// The parameters, as the document says them.
+    pub(crate) fn parameters(per_page_default: usize, per_page_max: usize) -> Vec<Parameter> {
+        let number =
+            |about| ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).description(Some(about));
+        let per_page =
+            number("Results per page").maximum(Some(per_page_max)).default(Some(per_page_default.into()));
+        vec![
+            shape::query("page", number("Page number").default(Some(1.into()))),
+            shape::query("per_page", per_page),
+        ]
     }
 
     /// How many items lie before the page.
@@ -81,10 +103,12 @@ pub(crate) struct Page<T> {
     meta: Meta,
 }
 
-#[derive(Serialize)]
-struct Meta {
+/// Where a page stands.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Meta {
     page: u64,
     per_page: u64,
+    /// How many there are in all pages.
     total: u64,
 }
 

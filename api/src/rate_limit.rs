@@ -28,6 +28,12 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// Requests a minute that an address may make without a valid credential: guesses, sign-ins, badges.
 const UNKNOWN_PER_MINUTE: u64 = 600;
 
+/// What the headers of every answer say, with an example.
+pub(crate) const HEADERS: [(&str, &str, u64); 3] = [
+    ("X-RateLimit-Limit", "Your plan's requests-per-minute limit.", 300),
+    ("X-RateLimit-Remaining", "Requests remaining in the current window.", 287),
+    ("X-RateLimit-Reset", "Unix timestamp when the window resets.", 1_775_830_980),
+];
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");

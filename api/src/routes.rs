@@ -5,6 +5,7 @@ use crate::Deps;
 use crate::error::ApiError;
 use crate::gate::{self, Gate};
 use crate::health;
+use crate::openapi;
 use crate::rate_limit::RateLimiter;
 use crate::resources::{
     api_keys, badges, billing, channels, cluster, diagnoses, executions, jobs, migrate, sessions, spaces,
@@ -65,6 +66,8 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
         .route("/v1/billing/stripe/webhook", post(billing::webhook))
         .route("/badges/{id}/status.svg", get(badges::status))
         .route("/badges/{id}/uptime.svg", get(badges::uptime))
+        .route("/openapi.json", get(openapi::document))
+        .merge(openapi::page())
         .route_layer(from_fn_with_state(gate, gate::pass_open));
     needs_credential
         .merge(open)

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str], &[&str])] = &[
     ("proto", &[], &["tonic", "tonic-prost", "prost"]),
     ("storage", &["domain"], &["sled", "raft-engine"]),
     ("raft", &["domain", "proto", "storage"], &["openraft", "tonic"]),
-    ("api", &["domain", "raft", "storage"], &["axum", "hyper"]),
+    ("api", &["domain", "raft", "storage"], &["axum", "hyper", "utoipa", "utoipa-swagger-ui"]),
     ("node", &["domain", "proto", "storage", "raft", "api"], &["hyper", "reqwest", "clap"]),
     ("cluster-tests", &[], &["clap", "hyper"]),
 ];

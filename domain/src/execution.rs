@@ -90,6 +90,17 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::Timeout,
+        Self::Connect,
+        Self::Dns,
+        Self::Tls,
+        Self::HttpStatus,
+        Self::BlockedTarget,
+        Self::NodeLost,
+    ];
+
     /// As the API writes it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -75,6 +75,11 @@ pub enum RetryPolicy {
     Exponential,
 }
 
+impl RetryPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 4] = [Self::None, Self::Fixed, Self::Linear, Self::Exponential];
+}
+
 /// Whether and when a failed attempt is made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
@@ -103,6 +108,11 @@ pub enum OverlapPolicy {
     Skip,
 }
 
+impl OverlapPolicy {
+    /// Every policy.
+    pub const ALL: [Self; 2] = [Self::Allow, Self::Skip];
+}
+
 /// What happens to firings missed while the whole cluster was down.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -114,6 +124,11 @@ pub enum MisfirePolicy {
     Skip,
 }
 
+impl MisfirePolicy {
+    /// Every policy.
+    pub const ALL: [Self; 2] = [Self::RunOnce, Self::Skip];
+}
+
 /// What happens to an execution whose node died while its request may have been under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,6 +138,11 @@ pub enum Delivery {
     AtLeastOnce,
     /// It fails with `node_lost`.
     AtMostOnce,
+}
+
+impl Delivery {
+    /// Every guarantee.
+    pub const ALL: [Self; 2] = [Self::AtLeastOnce, Self::AtMostOnce];
 }
 
 /// What people set: changed only by a request to the API.

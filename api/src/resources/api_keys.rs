@@ -8,6 +8,7 @@ use crate::extract::{Id, Json, Named};
 use crate::fields::{Fields, Issues, label};
 use crate::keys::{mint_key, stored_key};
 use crate::once::OnceKey;
+use crate::openapi::shape::{self, IdInPath};
 use crate::time::Rfc3339;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,6 +19,7 @@ use raft::command::{Command, CreateKey, RevokeKey};
 use serde::Serialize;
 use storage::Read;
 use storage::schema::{AccountKeys, ApiKeys};
+use utoipa::ToSchema;
 
 /// Shown but not set.
 const READ_ONLY: [&str; 6] = ["id", "key", "prefix", "last_four", "last_used_at", "created_at"];
@@ -29,23 +31,41 @@ impl Named for KeyId {
 }
 
 /// A key as lists show it: never the key.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ApiKey)]
 pub(crate) struct KeyOutput {
+    #[schema(example = "key_mN4kPw9xR21")]
     id: String,
     name: String,
+    #[schema(value_type = String)]
     prefix: &'static str,
     last_four: String,
+    /// To about a minute; null when it was never used.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     last_used_at: Option<Rfc3339>,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Rfc3339,
 }
 
 /// A key at the one moment in which it is shown.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = CreatedApiKey)]
 pub(crate) struct NewKeyOutput {
     id: String,
     name: String,
+    /// The key. It is shown only here.
+    #[schema(example = "jrun_sk_a1b2c3d4e5f6g7h8i9j0k1l2m3n4o5p6")]
     key: String,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Rfc3339,
+}
+
+shape::schema! {
+    /// The body of `POST /v1/api-keys`.
+    NewKey, "NewApiKey" => {
+        let name = shape::label("A descriptive name for the key", limits::LABEL_CHARS_MAX).examples(["CI/CD Pipeline"]);
+        shape::with_read_only(shape::body("What the key is for.").property("name", name).required("name"), &READ_ONLY)
+    }
 }
 
 impl From<ApiKey> for KeyOutput {
@@ -61,7 +81,14 @@ impl From<ApiKey> for KeyOutput {
     }
 }
 
-/// `GET /v1/api-keys`: all of them, newest first.
+/// List API keys.
+///
+/// List all API keys for your account, newest first. The full key value is not returned for security. Only the prefix and
+/// last 4 characters are shown.
+#[utoipa::path(
+    get, path = "/v1/api-keys", operation_id = "listApiKeys", tag = "API Keys",
+    responses((status = 200, description = "All keys.", body = Vec<KeyOutput>)),
+)]
 pub(crate) async fn list(
     State(deps): State<Deps>,
     principal: Principal,
@@ -79,7 +106,17 @@ pub(crate) async fn list(
     Ok(data(keys.into_iter().map(KeyOutput::from).collect()))
 }
 
-/// `POST /v1/api-keys`
+/// Create an API key.
+///
+/// Create a new API key. The full key is returned only in this response. Store it securely -- you cannot retrieve it
+/// again.
+#[utoipa::path(
+    post, path = "/v1/api-keys", operation_id = "createApiKey", tag = "API Keys", request_body = NewKey,
+    responses(
+        (status = 201, description = "Created.", body = NewKeyOutput),
+        (status = 409, description = "The account has as many keys as it may, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn create(
     State(deps): State<Deps>,
     principal: Principal,
@@ -119,7 +156,14 @@ pub(crate) async fn create(
     Err(ApiError::Taken)
 }
 
-/// `DELETE /v1/api-keys/{id}`: from the answer on, no node takes the key.
+/// Revoke an API key.
+///
+/// Permanently revoke an API key. Any requests using this key will immediately return 401 Unauthorized, on every node.
+/// This action cannot be undone.
+#[utoipa::path(
+    delete, path = "/v1/api-keys/{id}", operation_id = "deleteApiKey", tag = "API Keys", params(IdInPath<KeyId>),
+    responses((status = 204, description = "Revoked.")),
+)]
 pub(crate) async fn delete(
     State(deps): State<Deps>,
     principal: Principal,

@@ -7,6 +7,7 @@ mod svg; // how it is drawn
 
 use crate::Deps;
 use crate::error::ApiError;
+use crate::openapi::shape::IdInPath;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
@@ -25,7 +26,19 @@ use svg::{BRIGHT_GREEN, Badge, GREEN, LIGHT_GREY, ORANGE, RED, YELLOW};
 const NOT_KEPT: &str = "no-cache, max-age=0, must-revalidate";
 const SVG: &str = "image/svg+xml";
 
-/// `GET /badges/{job}/status.svg`
+/// Get the status badge.
+///
+/// Shows the current status of a job: passing, failing, or paused; pending when it never ran.
+#[utoipa::path(
+    get, path = "/badges/{id}/status.svg", operation_id = "getStatusBadge", tag = "Status Badges", security(()),
+    params(IdInPath<JobId>, ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the badge you have.")),
+    responses(
+        (status = 200, description = "The badge.", content_type = "image/svg+xml", body = String,
+            headers(("ETag" = String, description = "Changes with the badge."), ("Cache-Control" = String))),
+        (status = 304, description = "It is still the badge you have."),
+        (status = 404, description = "There is no such job. Also an image.", content_type = "image/svg+xml", body = String),
+    ),
+)]
 pub(crate) async fn status(
     State(deps): State<Deps>,
     Path(job): Path<String>,
@@ -45,7 +58,19 @@ pub(crate) async fn status(
     Ok(found.map_or_else(|| not_found("justrun"), |badge| show(&badge, &headers)))
 }
 
-/// `GET /badges/{job}/uptime.svg`
+/// Get the uptime badge.
+///
+/// Shows the uptime percentage for the last 30 days.
+#[utoipa::path(
+    get, path = "/badges/{id}/uptime.svg", operation_id = "getUptimeBadge", tag = "Status Badges", security(()),
+    params(IdInPath<JobId>, ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the badge you have.")),
+    responses(
+        (status = 200, description = "The badge.", content_type = "image/svg+xml", body = String,
+            headers(("ETag" = String, description = "Changes with the badge."), ("Cache-Control" = String))),
+        (status = 304, description = "It is still the badge you have."),
+        (status = 404, description = "There is no such job. Also an image.", content_type = "image/svg+xml", body = String),
+    ),
+)]
 pub(crate) async fn uptime(
     State(deps): State<Deps>,
     Path(job): Path<String>,

@@ -5,14 +5,19 @@ use super::{Data, data};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
+use crate::openapi::words::RoleWord;
 use axum::extract::State;
 use raft::{MemberOverview, Overview};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Cluster)]
 pub(crate) struct ClusterOutput {
     /// The node that answers.
     node_id: u64,
+    /// Null while this node knows of none.
+    #[schema(required)]
     leader_id: Option<u64>,
     term: u64,
     applied_index: u64,
@@ -20,21 +25,34 @@ pub(crate) struct ClusterOutput {
     members: Vec<MemberOutput>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Member)]
 struct MemberOutput {
     node_id: u64,
+    #[schema(value_type = RoleWord)]
     role: &'static str,
     /// Registered, and not counted as dead. Unknown while the answering node is out of touch with a leader.
+    #[schema(required)]
     live: Option<bool>,
+    #[schema(required)]
     api_url: Option<String>,
     rpc_addr: String,
     /// How far it has got, as far as that is known here.
+    #[schema(required)]
     applied_index: Option<u64>,
     shards: u64,
+    #[schema(required)]
     version: Option<String>,
 }
 
-/// `GET /v1/cluster`
+/// Get the cluster.
+///
+/// What the node that answers knows of the cluster: who leads, and for each member its role, liveness, applied index and
+/// number of shards. It answers without a leader, too.
+#[utoipa::path(
+    get, path = "/v1/cluster", operation_id = "getCluster", tag = "Cluster",
+    responses((status = 200, description = "The cluster as this node sees it.", body = ClusterOutput)),
+)]
 pub(crate) async fn get(
     State(deps): State<Deps>,
     _principal: Principal,

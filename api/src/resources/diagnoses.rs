@@ -10,6 +10,7 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::Id;
 use crate::once::OnceKey;
+use crate::openapi::shape::IdInPath;
 use crate::outbound::{OutboundRequest, credential, endpoint};
 use crate::services::Diagnosis as Settings;
 use crate::time::Rfc3339;
@@ -72,7 +73,21 @@ struct ChoiceMessage {
     content: String,
 }
 
-/// `POST /v1/executions/{id}/diagnosis`
+/// Diagnose a failed execution.
+///
+/// Sends what is known of a failed execution (no headers, no bodies of requests, no queries of URLs) to the language
+/// model that the operator has configured, and keeps what it says. Counted in `ai_diagnoses` of the usage.
+#[utoipa::path(
+    post, path = "/v1/executions/{id}/diagnosis", operation_id = "createDiagnosis", tag = "Executions",
+    params(IdInPath<ExecutionId>),
+    responses(
+        (status = 200, description = "What the model says.", body = DiagnosisOutput),
+        (status = 403, description = "`plan_limit_exceeded`: the plan's diagnoses of today are used up."),
+        (status = 409, description = "The execution has not failed, or the idempotency key was used with another request."),
+        (status = 422, description = "`diagnosis_not_configured`: the operator has named no model; or the idempotency key is none."),
+        (status = 502, description = "`upstream_error`: the model gave no answer that makes sense."),
+    ),
+)]
 pub(crate) async fn create(
     State(deps): State<Deps>,
     principal: Principal,

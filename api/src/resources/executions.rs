@@ -6,6 +6,8 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Named, Query};
 use crate::fields::Issues;
+use crate::openapi::shape::IdInPath;
+use crate::openapi::words::{ErrorKindWord, ExecutionStatusWord, TriggerWord};
 use crate::page::{self, Page, PageRequest};
 use crate::resources::jobs;
 use crate::time::Rfc3339;
@@ -21,6 +23,7 @@ use serde::Serialize;
 use std::collections::HashSet;
 use storage::Read;
 use storage::schema::{Diagnoses, ExecutionHours, Executions, JobHour, Jobs, ResponseBodies};
+use utoipa::ToSchema;
 
 /// Hours of a history looked at in one view: about a millisecond, so that applies are not held back.
 const HOURS_AT_ONCE: usize = 1_000;
@@ -29,7 +32,16 @@ impl Named for ExecutionId {
     const NOUN: &'static str = "execution";
 }
 
-/// `GET /v1/jobs/{id}/executions`, newest first.
+/// List a job's executions.
+///
+/// Retrieve a paginated list of past executions for a specific job, newest first. Each execution includes the HTTP
+/// status code, duration, and optionally the response body if `store_response_body` is enabled. Those that run or wait
+/// for a retry are listed, too.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/executions", operation_id = "listExecutions", tag = "Executions",
+    params(IdInPath<JobId>, PageRequest),
+    responses((status = 200, description = "A page of executions.", body = Vec<ExecutionOutput>)),
+)]
 pub(crate) async fn list(
     State(deps): State<Deps>,
     principal: Principal,
@@ -93,7 +105,14 @@ async fn keys(
     }
 }
 
-/// `GET /v1/executions/{id}`
+/// Get an execution.
+///
+/// One execution, with every attempt, and its diagnosis if one was made.
+#[utoipa::path(
+    get, path = "/v1/executions/{id}", operation_id = "getExecution", tag = "Executions",
+    params(IdInPath<ExecutionId>),
+    responses((status = 200, description = "The execution.", body = ExecutionDetail)),
+)]
 pub(crate) async fn get(
     State(deps): State<Deps>,
     principal: Principal,
@@ -129,48 +148,77 @@ fn read(deps: &Deps, id: ExecutionId) -> Result<Option<(Execution, Option<Respon
     })
 }
 
-/// An execution, in documented order; our extensions follow.
-#[derive(Serialize)]
+/// An execution: one firing, through all its attempts.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Execution)]
 pub(crate) struct ExecutionOutput {
+    /// Sorts by time. One execution keeps it through all its attempts.
     id: String,
     job_id: String,
+    #[schema(value_type = ExecutionStatusWord)]
     status: &'static str,
+    /// What the target answered; 503 when it did not within the timeout, null when it could not be reached.
+    #[schema(required)]
     status_code: Option<u16>,
+    /// Of the last attempt.
+    #[schema(required)]
     duration_ms: Option<u64>,
+    #[schema(value_type = TriggerWord)]
     triggered_by: &'static str,
+    /// The first 64 KiB, if the job stores them.
+    #[schema(required)]
     response_body: Option<String>,
+    /// Why it failed or was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
     executed_at: Rfc3339,
+    /// The instant it was due.
+    #[schema(value_type = String, format = DateTime)]
     scheduled_at: Rfc3339,
+    /// When the last attempt began.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     started_at: Option<Rfc3339>,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     finished_at: Option<Rfc3339>,
+    /// The attempt that is under way or waits, or the last that was made; 0 when none was.
     attempt: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ErrorKindWord, required = false)]
     error_kind: Option<&'static str>,
+    /// The node that has it or had it last.
+    #[schema(required)]
     node_id: Option<u64>,
+    /// Present and true when the response was longer than what is stored.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     response_truncated: bool,
+    /// On a record of firings that were missed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     missed: Option<MissedOutput>,
 }
 
 /// One execution with everything that was tried.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct ExecutionDetail {
     #[serde(flatten)]
     execution: ExecutionOutput,
     attempts: Vec<AttemptOutput>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     diagnosis: Option<DiagnosisOutput>,
 }
 
 /// What an assistant made of a failure.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Diagnosis)]
 pub(crate) struct DiagnosisOutput {
     execution_id: String,
     diagnosis: String,
+    /// Which model made it.
     model: String,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Rfc3339,
 }
 
@@ -185,25 +233,37 @@ impl DiagnosisOutput {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Attempt)]
 struct AttemptOutput {
+    /// 1, 2, …
     attempt: u32,
     node_id: u64,
+    #[schema(value_type = String, format = DateTime)]
     started_at: Rfc3339,
+    #[schema(value_type = String, format = DateTime)]
     finished_at: Rfc3339,
     duration_ms: u64,
+    #[schema(required)]
     status_code: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = ErrorKindWord, required = false)]
     error_kind: Option<&'static str>,
 }
 
 /// Firings missed while the cluster was down; the first of them is `scheduled_at`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Missed)]
 struct MissedOutput {
+    /// How many.
     count: u64,
+    /// The last of them.
+    #[schema(value_type = String, format = DateTime)]
     until: Rfc3339,
+    /// Whether there may be more than were counted.
     exact: bool,
 }
 

@@ -8,6 +8,7 @@ use crate::extract::Json;
 use crate::fields::{EMPTY, Fault, Fields, Issues};
 use crate::json::Value;
 use crate::once::OnceKey;
+use crate::openapi::shape;
 use crate::time::Rfc3339;
 use crate::tokens::Session;
 use axum::extract::State;
@@ -20,17 +21,44 @@ use raft::command::{Command, CreateAccount, EndSession};
 use serde::Serialize;
 use storage::Read;
 use storage::schema::{Accounts, SecretsOf, Users};
+use utoipa::ToSchema;
+use utoipa::openapi::ObjectBuilder;
 
 /// Ids drawn before a collision of random numbers is taken for something else.
 const TRIES_MAX: u64 = 3;
 
 /// The answer to both ways in.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 pub(crate) struct SignedIn {
+    /// The session token, a JWT. Works like an API key.
     token: String,
+    #[schema(value_type = String, format = DateTime)]
     expires_at: Rfc3339,
     account_id: String,
     email: String,
+}
+
+shape::schema! {
+    /// The body of `POST /v1/auth/register`.
+    NewUser, "NewUser" => {
+        let email = shape::label("Where you can be reached", limits::EMAIL_CHARS_MAX).examples(["ops@example.com"]);
+        let password = shape::text("To sign in with")
+            .min_length(Some(limits::PASSWORD_CHARS_MIN))
+            .max_length(Some(limits::PASSWORD_CHARS_MAX));
+        typed(email, password)
+    }
+}
+
+shape::schema! {
+    /// The body of `POST /v1/auth/login`.
+    Credentials, "Credentials" =>
+        typed(shape::text("As registered").min_length(Some(1)), shape::text("As registered").min_length(Some(1)))
+}
+
+fn typed(email: ObjectBuilder, password: ObjectBuilder) -> ObjectBuilder {
+    let body = shape::body("An email and a password.").property("email", email);
+    body.property("password", password).required("email").required("password")
 }
 
 /// What is typed to get in.
@@ -59,7 +87,17 @@ impl Typed {
     }
 }
 
-/// `POST /v1/auth/register`: a new account on the smallest plan.
+/// Register.
+///
+/// Make an account on plan `free`, and sign in to it.
+#[utoipa::path(
+    post, path = "/v1/auth/register", operation_id = "register", tag = "Sessions", security(()), request_body = NewUser,
+    responses(
+        (status = 201, description = "Registered and signed in.", body = SignedIn),
+        (status = 403, description = "`registration_closed`: the operator takes no new accounts this way."),
+        (status = 409, description = "There is an account with this email, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn register(
     State(deps): State<Deps>,
     once: OnceKey,
@@ -100,7 +138,16 @@ pub(crate) async fn register(
     Err(ApiError::Taken)
 }
 
-/// `POST /v1/auth/login`
+/// Sign in.
+///
+/// Get a session token for an email and its password.
+#[utoipa::path(
+    post, path = "/v1/auth/login", operation_id = "login", tag = "Sessions", security(()), request_body = Credentials,
+    responses(
+        (status = 200, description = "Signed in.", body = SignedIn),
+        (status = 401, description = "The email or the password is wrong."),
+    ),
+)]
 pub(crate) async fn login(
     State(deps): State<Deps>,
     once: OnceKey,
@@ -132,11 +179,19 @@ pub(crate) async fn login(
     Ok(answer)
 }
 
-/// `POST /v1/auth/logout`: from the answer on, no node takes the token.
+/// Sign out.
 ///
-/// Ending a session twice is the same as once, and the token is refused from then on, so there is no answer
-/// to remember.
+/// End the session whose token is sent. From the answer on, no node takes the token.
+#[utoipa::path(
+    post, path = "/v1/auth/logout", operation_id = "logout", tag = "Sessions",
+    responses(
+        (status = 204, description = "Signed out."),
+        (status = 409, description = "An API key was sent, which has no session."),
+    ),
+)]
 pub(crate) async fn logout(State(deps): State<Deps>, principal: Principal) -> Result<StatusCode, ApiError> {
+    // Ending a session twice is the same as once, and the token is refused from then on, so there is no answer
+    // to remember.
     let Some(session) = principal.session else {
         return Err(ApiError::conflict("an API key has no session to end; revoke the key instead"));
     };

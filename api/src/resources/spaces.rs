@@ -10,6 +10,8 @@ use crate::extract::{Id, Json, Named};
 use crate::fields::{Fields, Issues, label};
 use crate::json::Value;
 use crate::once::OnceKey;
+use crate::openapi::shape::{self, IdInPath};
+use crate::openapi::words::StatusWord;
 use crate::time::Rfc3339;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -21,6 +23,8 @@ use raft::command::{Command, CreateSpace, DeleteSpace, PauseSpace, ResumeSpace, 
 use serde::Serialize;
 use storage::Read;
 use storage::schema::{AccountSpaces, JobStates, SpaceJobs, Spaces};
+use utoipa::ToSchema;
+use utoipa::openapi::ObjectBuilder;
 
 /// How often a space is given another id when one is taken.
 const TRIES_MAX: u64 = 10;
@@ -29,17 +33,26 @@ const JOBS_AT_ONCE: usize = 500;
 /// Shown but not set, so that a space that was read can be sent again.
 const READ_ONLY: [&str; 6] = ["id", "status", "job_count", "created_at", "updated_at", "paused_at"];
 
-/// A space, in documented order; our extensions follow.
-#[derive(Serialize)]
+/// A space: a group of jobs.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Space)]
 pub(crate) struct SpaceOutput {
+    #[schema(example = "sp_nR4kLm8wQ21")]
     id: String,
     name: String,
+    /// Default IANA timezone for jobs in this space.
     timezone: String,
+    /// Jobs in a paused space do not fire, whatever their own status is.
+    #[schema(value_type = StatusWord)]
     status: &'static str,
     job_count: u64,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Rfc3339,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Rfc3339,
+    /// Since when it is paused, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
     paused_at: Option<Rfc3339>,
 }
 
@@ -58,20 +71,48 @@ impl SpaceOutput {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PausedSpace)]
 pub(crate) struct Paused {
     id: String,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    /// The jobs in it that were active themselves.
     jobs_paused: u64,
+    #[schema(value_type = String, format = DateTime)]
     paused_at: Rfc3339,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResumedSpace)]
 pub(crate) struct Resumed {
     id: String,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    /// The jobs in it that are active themselves.
     jobs_resumed: u64,
+    #[schema(value_type = String, format = DateTime)]
     resumed_at: Rfc3339,
+}
+
+shape::schema! {
+    /// The body of `POST /v1/spaces`.
+    NewSpace, "NewSpace" =>
+        shape::with_read_only(fields("Spaces have a name and a default timezone.").required("name"), &READ_ONLY)
+}
+
+shape::schema! {
+    /// The body of `PATCH /v1/spaces/{id}`.
+    SpaceChanges, "SpaceChanges" => shape::with_read_only(fields("Only the fields to change."), &READ_ONLY)
+}
+
+fn fields(about: &str) -> ObjectBuilder {
+    shape::body(about).property("name", shape::label("Space name", limits::SPACE_NAME_CHARS_MAX)).property(
+        "timezone",
+        shape::text("Default IANA timezone for jobs in this space")
+            .default(Some(DEFAULT_TIMEZONE.into()))
+            .examples(["Europe/Stockholm"]),
+    )
 }
 
 /// What a client may set of a space.
@@ -95,7 +136,13 @@ impl SpaceInput {
     }
 }
 
-/// `GET /v1/spaces`: all of them, oldest first.
+/// List spaces.
+///
+/// Retrieve all spaces in your account with job counts, oldest first.
+#[utoipa::path(
+    get, path = "/v1/spaces", operation_id = "listSpaces", tag = "Spaces",
+    responses((status = 200, description = "All spaces.", body = Vec<SpaceOutput>)),
+)]
 pub(crate) async fn list(
     State(deps): State<Deps>,
     principal: Principal,
@@ -109,7 +156,16 @@ pub(crate) async fn list(
     Ok(data(spaces.into_iter().map(SpaceOutput::new).collect()))
 }
 
-/// `POST /v1/spaces`
+/// Create a space.
+///
+/// Create a new space. Spaces have a name and a default timezone that new jobs in the space inherit.
+#[utoipa::path(
+    post, path = "/v1/spaces", operation_id = "createSpace", tag = "Spaces", request_body = NewSpace,
+    responses(
+        (status = 201, description = "Created.", body = SpaceOutput),
+        (status = 409, description = "The account has as many spaces as it may, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn create(
     State(deps): State<Deps>,
     principal: Principal,
@@ -147,7 +203,13 @@ pub(crate) async fn create(
     Err(ApiError::Taken)
 }
 
-/// `GET /v1/spaces/{id}`
+/// Get a space.
+///
+/// Retrieve one space with its job count.
+#[utoipa::path(
+    get, path = "/v1/spaces/{id}", operation_id = "getSpace", tag = "Spaces", params(IdInPath<SpaceId>),
+    responses((status = 200, description = "The space.", body = SpaceOutput)),
+)]
 pub(crate) async fn get(
     State(deps): State<Deps>,
     principal: Principal,
@@ -156,7 +218,14 @@ pub(crate) async fn get(
     Ok(data(SpaceOutput::new(find(&deps, principal.account, id)?)))
 }
 
-/// `PATCH /v1/spaces/{id}`
+/// Update a space.
+///
+/// Update a space name or default timezone. Existing jobs in the space are not affected by timezone changes.
+#[utoipa::path(
+    patch, path = "/v1/spaces/{id}", operation_id = "updateSpace", tag = "Spaces", params(IdInPath<SpaceId>),
+    request_body = SpaceChanges,
+    responses((status = 200, description = "The whole space as it is now.", body = SpaceOutput)),
+)]
 pub(crate) async fn update(
     State(deps): State<Deps>,
     principal: Principal,
@@ -179,7 +248,17 @@ pub(crate) async fn update(
     Ok(data(SpaceOutput::new(find(&deps, principal.account, id)?)))
 }
 
-/// `DELETE /v1/spaces/{id}`
+/// Delete a space.
+///
+/// Delete a space. The space must be empty (no jobs). Move or delete all jobs in the space first, or use the bulk move
+/// action.
+#[utoipa::path(
+    delete, path = "/v1/spaces/{id}", operation_id = "deleteSpace", tag = "Spaces", params(IdInPath<SpaceId>),
+    responses(
+        (status = 204, description = "Deleted."),
+        (status = 409, description = "The space still has jobs."),
+    ),
+)]
 pub(crate) async fn delete(
     State(deps): State<Deps>,
     principal: Principal,
@@ -190,7 +269,17 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/spaces/{id}/pause`
+/// Pause a space.
+///
+/// Pause all jobs in a space with a single call. Useful for maintenance windows or deploys. Individual jobs retain their
+/// own status so resuming the space only resumes jobs that were previously active.
+#[utoipa::path(
+    post, path = "/v1/spaces/{id}/pause", operation_id = "pauseSpace", tag = "Spaces", params(IdInPath<SpaceId>),
+    responses(
+        (status = 200, description = "Paused.", body = Paused),
+        (status = 409, description = "It is paused already, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn pause(
     State(deps): State<Deps>,
     principal: Principal,
@@ -206,7 +295,17 @@ pub(crate) async fn pause(
     Ok(answer)
 }
 
-/// `POST /v1/spaces/{id}/resume`
+/// Resume a space.
+///
+/// Resume all previously active jobs in a paused space. Jobs that were individually paused before the space pause remain
+/// paused.
+#[utoipa::path(
+    post, path = "/v1/spaces/{id}/resume", operation_id = "resumeSpace", tag = "Spaces", params(IdInPath<SpaceId>),
+    responses(
+        (status = 200, description = "Active.", body = Resumed),
+        (status = 409, description = "It is active already, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn resume(
     State(deps): State<Deps>,
     principal: Principal,

@@ -22,7 +22,8 @@ use storage::schema::{Channels, Spaces};
 const TABLE: &str = include_str!("../../src/routes.rs");
 
 /// What is there for everybody.
-const OPEN: [(&str, &str); 8] = [
+const OPEN: [(&str, &str); 9] = [
+    ("GET", "/openapi.json"),
     ("GET", "/badges/{id}/status.svg"),
     ("GET", "/badges/{id}/uptime.svg"),
     ("GET", "/healthz"),
@@ -57,6 +58,11 @@ fn routes_of(table: &str) -> Vec<(&'static str, String)> {
         }
     }
     routes
+}
+
+/// Every method and path that can be called.
+pub(crate) fn routes() -> Vec<(&'static str, String)> {
+    routes_of(TABLE)
 }
 
 fn guarded() -> Vec<(&'static str, String)> {

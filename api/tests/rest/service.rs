@@ -1,10 +1,11 @@
 //! One node with an account, its router, and a clock that stands still until it is moved.
 
+use crate::conform;
 use crate::outside::Outside;
 use api::services::Services;
 use api::{ChannelTester, Deps, KeyUse, Passwords, RateLimits, TargetPolicy};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use domain::account::{Account, ApiKey, Plan};
 use domain::channel::Channel;
 use domain::execution::{Attempt, AttemptResult, ErrorKind, Failure, Outcome};
@@ -15,6 +16,7 @@ use domain::time::{Clock, Timestamp};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http_body_util::BodyExt;
+use hyper::http::response::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
 use raft::command::{
     Bootstrap, Claim, ClaimTarget, Command, CreateAccount, CreateKey, CreateSpace, SetSessionKey,
@@ -228,11 +230,19 @@ impl Service {
 
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let (parts, bytes) = self.send_raw(request).await;
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let answer = Answer { status: parts.status, headers: parts.headers, text };
+        conform::check_answer(method.as_str(), &path, &answer);
+        answer
+    }
+
+    /// As [`Service::send`], whatever the body is.
+    pub(crate) async fn send_raw(&self, request: Request<Body>) -> (Parts, Bytes) {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer { status: parts.status, headers: parts.headers, text }
+        (parts, body.collect().await.unwrap().to_bytes())
     }
 
     /// Sends a request with the account's key and a JSON text.
@@ -241,7 +251,11 @@ impl Service {
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
-        self.call_text(method, path, body.to_string()).await
+        let answer = self.call_text(method, path, body.to_string()).await;
+        if answer.status.is_success() {
+            conform::check_request(method, path, &body, &answer);
+        }
+        answer
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

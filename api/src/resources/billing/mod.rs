@@ -2,7 +2,7 @@
 
 mod event; // what Stripe tells us
 mod stripe; // what we tell Stripe
-mod webhook; // events into the replicated state
+pub(crate) mod webhook; // events into the replicated state
 
 pub(crate) use webhook::webhook;
 
@@ -13,6 +13,8 @@ use crate::error::ApiError;
 use crate::extract::Json;
 use crate::fields::{self, Fields, Issues};
 use crate::once::OnceKey;
+use crate::openapi::shape;
+use crate::openapi::words::PlanWord;
 use crate::time::Rfc3339;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,11 +25,22 @@ use serde::Serialize;
 use std::time::Duration;
 use storage::Read;
 use storage::schema::{AccountUsage, Accounts};
+use utoipa::ToSchema;
 
 const DAY_SEC: u64 = 86_400;
 
-#[derive(Serialize)]
+shape::schema! {
+    /// The body of `POST /v1/billing/checkout`.
+    CheckoutRequest, "CheckoutRequest" => {
+        let price = shape::text("Stripe price ID for the target plan").examples(["price_maker_monthly"]);
+        shape::body("What to buy.").property("price_id", price).required("price_id")
+    }
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Usage)]
 pub(crate) struct UsageOutput {
+    #[schema(value_type = PlanWord)]
     plan: &'static str,
     billing_period: Period,
     jobs: Used,
@@ -35,38 +48,56 @@ pub(crate) struct UsageOutput {
     ai_diagnoses: UsedToday,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = BillingPeriod)]
 struct Period {
+    #[schema(value_type = String, format = DateTime)]
     start: Rfc3339,
     /// The last second that belongs to it.
+    #[schema(value_type = String, format = DateTime)]
     end: Rfc3339,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Used {
     used: u64,
+    /// Null means no limit.
+    #[schema(required)]
     limit: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct UsedToday {
     used: u64,
+    /// Null means no limit.
+    #[schema(required)]
     limit: Option<u64>,
+    #[schema(value_type = String, format = DateTime)]
     resets_at: Rfc3339,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Checkout)]
 pub(crate) struct CheckoutOutput {
     checkout_url: String,
+    #[schema(value_type = String, format = DateTime)]
     expires_at: Rfc3339,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Portal)]
 pub(crate) struct PortalOutput {
     portal_url: String,
 }
 
-/// `GET /v1/billing/usage`
+/// Get usage.
+///
+/// Returns your current plan, resource usage, and limits for the current billing period. Use this to monitor consumption
+/// and build custom dashboards.
+#[utoipa::path(
+    get, path = "/v1/billing/usage", operation_id = "getUsage", tag = "Billing",
+    responses((status = 200, description = "Usage of this month (UTC).", body = UsageOutput)),
+)]
 pub(crate) async fn usage(
     State(deps): State<Deps>,
     principal: Principal,
@@ -92,7 +123,18 @@ pub(crate) async fn usage(
     }))
 }
 
-/// `POST /v1/billing/checkout`
+/// Check out.
+///
+/// Create a Stripe Checkout session to upgrade or change your plan. Returns a URL that redirects the user to Stripe's
+/// hosted checkout page.
+#[utoipa::path(
+    post, path = "/v1/billing/checkout", operation_id = "createCheckout", tag = "Billing", request_body = CheckoutRequest,
+    responses(
+        (status = 200, description = "Where to send the user.", body = CheckoutOutput),
+        (status = 422, description = "The price cannot be bought here, or `billing_not_configured`: the operator takes no payments."),
+        (status = 502, description = "`upstream_error`: Stripe failed."),
+    ),
+)]
 pub(crate) async fn checkout(
     State(deps): State<Deps>,
     principal: Principal,
@@ -122,7 +164,19 @@ pub(crate) async fn checkout(
     Ok(answer)
 }
 
-/// `POST /v1/billing/portal`
+/// Open the customer portal.
+///
+/// Generate a Stripe customer portal URL where the user can manage their payment methods, view invoices, and cancel
+/// their subscription.
+#[utoipa::path(
+    post, path = "/v1/billing/portal", operation_id = "createPortal", tag = "Billing",
+    responses(
+        (status = 200, description = "Where to send the user.", body = PortalOutput),
+        (status = 409, description = "The account has never checked out, or the idempotency key was used with another request."),
+        (status = 422, description = "`billing_not_configured`: the operator takes no payments; or the idempotency key is none."),
+        (status = 502, description = "`upstream_error`: Stripe failed."),
+    ),
+)]
 pub(crate) async fn portal(
     State(deps): State<Deps>,
     principal: Principal,

@@ -21,17 +21,32 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use storage::Read;
 use storage::schema::{Accounts, Answers, Customers};
+use utoipa::ToSchema;
 
 const SIGNATURE: &str = "stripe-signature";
 /// For whom events are remembered: nobody.
 const NOBODY: AccountId = AccountId(0);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Received {
     received: bool,
 }
 
-/// `POST /v1/billing/stripe/webhook`
+/// Take an event of Stripe.
+///
+/// For Stripe alone: moves the account that has paid, or no longer pays, between plans. The signature is checked, and
+/// each event takes effect once.
+#[utoipa::path(
+    post, path = "/v1/billing/stripe/webhook", operation_id = "receiveStripeEvent", tag = "Billing", security(()),
+    params(("Stripe-Signature" = String, Header, description = "`t=…,v1=…`, as Stripe makes it.")),
+    request_body(content = Object, description = "An event of Stripe."),
+    responses(
+        (status = 200, description = "Taken, or of no interest.", body = Received),
+        (status = 400, description = "The signature is missing, wrong or too old."),
+        (status = 422, description = "`billing_not_configured`: the operator takes no payments."),
+        (status = 502, description = "`upstream_error`: Stripe failed while it was asked back. It sends the event again."),
+    ),
+)]
 pub(crate) async fn webhook(
     State(deps): State<Deps>,
     request: Request,

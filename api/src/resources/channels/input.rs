@@ -16,9 +16,9 @@ use domain::time::Timestamp;
 use url::Url;
 
 /// Without these there is no channel (documented).
-const REQUIRED: [&str; 3] = ["type", "name", "config"];
+pub(super) const REQUIRED: [&str; 3] = ["type", "name", "config"];
 /// Shown but not set, so that a channel that was read can be sent again.
-const READ_ONLY: [&str; 4] = ["id", "created_at", "updated_at", "last_delivery"];
+pub(super) const READ_ONLY: [&str; 4] = ["id", "created_at", "updated_at", "last_delivery"];
 /// Where `PagerDuty` takes events, in America and in Europe.
 const PAGER_DUTY_HOSTS: [&str; 2] = ["events.pagerduty.com", "events.eu.pagerduty.com"];
 /// What a secret that we make starts with.
@@ -28,7 +28,7 @@ const ELLIPSIS: char = '…';
 
 /// The type of a channel, as a client names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Slack,
     Discord,
     Email,
@@ -36,9 +36,11 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Slack, Self::Discord, Self::Email, Self::Webhook];
+    /// Every type, in documented order.
+    pub(crate) const ALL: [Self; 4] = [Self::Slack, Self::Discord, Self::Email, Self::Webhook];
 
-    fn as_str(self) -> &'static str {
+    /// As a client writes it.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Slack => "slack",
             Self::Discord => "discord",

@@ -2,6 +2,9 @@
 
 mod input; // what a client may set
 mod output; // what a client sees
+mod schema; // what a client may send, as the document says it
+
+pub(crate) use input::Kind;
 
 use super::{Data, data};
 use crate::Deps;
@@ -10,6 +13,7 @@ use crate::error::ApiError;
 use crate::extract::{Id, Json, Named};
 use crate::fields::Issues;
 use crate::once::OnceKey;
+use crate::openapi::shape::IdInPath;
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::channel::{Channel, EventKind};
@@ -18,6 +22,7 @@ use domain::limits;
 use input::ChannelInput;
 use output::{ChannelOutput, Secrets, Tested};
 use raft::command::{Command, CreateChannel, DeleteChannel, UpdateChannel};
+use schema::{ChannelChanges, NewChannel};
 use std::time::Duration;
 use storage::Read;
 use storage::schema::Channels;
@@ -31,7 +36,13 @@ impl Named for ChannelId {
     const NOUN: &'static str = "channel";
 }
 
-/// `GET /v1/alerts/channels`, oldest first.
+/// List alert channels.
+///
+/// List all configured alert channels for your account, oldest first.
+#[utoipa::path(
+    get, path = "/v1/alerts/channels", operation_id = "listChannels", tag = "Alert Channels",
+    responses((status = 200, description = "All channels.", body = Vec<ChannelOutput>)),
+)]
 pub(crate) async fn list(
     State(deps): State<Deps>,
     principal: Principal,
@@ -43,7 +54,14 @@ pub(crate) async fn list(
     Ok(data(channels.into_iter().map(|channel| ChannelOutput::new(channel, Secrets::Masked)).collect()))
 }
 
-/// `GET /v1/alerts/channels/{id}`
+/// Get an alert channel.
+///
+/// Retrieve one channel. Secrets show their last four characters.
+#[utoipa::path(
+    get, path = "/v1/alerts/channels/{id}", operation_id = "getChannel", tag = "Alert Channels",
+    params(IdInPath<ChannelId>),
+    responses((status = 200, description = "The channel.", body = ChannelOutput)),
+)]
 pub(crate) async fn get(
     State(deps): State<Deps>,
     principal: Principal,
@@ -52,7 +70,17 @@ pub(crate) async fn get(
     Ok(data(ChannelOutput::new(find(&deps, principal.account, id)?, Secrets::Masked)))
 }
 
-/// `POST /v1/alerts/channels`
+/// Create an alert channel.
+///
+/// Create a new alert channel. The config object varies by channel type. A webhook channel without a `secret` gets one,
+/// which only this response shows. One whose host is that of PagerDuty is sent the Events v2 body with its `routing_key`.
+#[utoipa::path(
+    post, path = "/v1/alerts/channels", operation_id = "createChannel", tag = "Alert Channels", request_body = NewChannel,
+    responses(
+        (status = 201, description = "Created.", body = ChannelOutput),
+        (status = 409, description = "The account has as many channels as it may, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn create(
     State(deps): State<Deps>,
     principal: Principal,
@@ -78,7 +106,18 @@ pub(crate) async fn create(
     Err(ApiError::Taken)
 }
 
-/// `PATCH /v1/alerts/channels/{id}`
+/// Update an alert channel.
+///
+/// Update one or more fields of a channel, also of its config. The type cannot be changed. A secret that is sent as it
+/// was shown stays.
+#[utoipa::path(
+    patch, path = "/v1/alerts/channels/{id}", operation_id = "updateChannel", tag = "Alert Channels",
+    params(IdInPath<ChannelId>), request_body = ChannelChanges,
+    responses(
+        (status = 200, description = "The whole channel as it is now.", body = ChannelOutput),
+        (status = 409, description = "Others kept changing the channel at the same time; try again."),
+    ),
+)]
 pub(crate) async fn update(
     State(deps): State<Deps>,
     principal: Principal,
@@ -107,7 +146,14 @@ pub(crate) async fn update(
     Err(ApiError::Stale)
 }
 
-/// `DELETE /v1/alerts/channels/{id}`
+/// Delete an alert channel.
+///
+/// Delete an alert channel. Jobs using this channel will no longer send notifications to it.
+#[utoipa::path(
+    delete, path = "/v1/alerts/channels/{id}", operation_id = "deleteChannel", tag = "Alert Channels",
+    params(IdInPath<ChannelId>),
+    responses((status = 204, description = "Deleted.")),
+)]
 pub(crate) async fn delete(
     State(deps): State<Deps>,
     principal: Principal,
@@ -118,7 +164,15 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/alerts/channels/{id}/test`. That the message does not arrive is an answer, not an error.
+/// Test an alert channel.
+///
+/// Send a test notification through the channel to verify your configuration works correctly. Returns within ten seconds
+/// with the delivery status. That the message does not arrive is an answer, not an error.
+#[utoipa::path(
+    post, path = "/v1/alerts/channels/{id}/test", operation_id = "testChannel", tag = "Alert Channels",
+    params(IdInPath<ChannelId>),
+    responses((status = 200, description = "What came of it.", body = Tested)),
+)]
 pub(crate) async fn test(
     State(deps): State<Deps>,
     principal: Principal,

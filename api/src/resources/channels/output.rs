@@ -1,10 +1,12 @@
 //! What a client sees of a channel.
 
+use crate::openapi::words::{ChannelTypeWord, DeliveredWord, EventWord};
 use crate::resources::jobs::Headers;
 use crate::time::Rfc3339;
 use domain::channel::{Channel, ChannelConfig, EventKind, LastDelivery};
 use domain::id::ChannelId;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// What every secret looks like once it is set; the last four characters follow.
 const MASK: &str = "whsec_…";
@@ -20,51 +22,71 @@ pub(super) enum Secrets {
     Shown,
 }
 
-/// A channel, in documented order; our extensions follow.
-#[derive(Serialize)]
+/// An alert channel.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Channel)]
 pub(crate) struct ChannelOutput {
+    #[schema(example = "ch_nR4kLm8wQ21")]
     id: String,
     #[serde(rename = "type")]
+    #[schema(value_type = ChannelTypeWord)]
     kind: &'static str,
     name: String,
     config: ConfigOutput,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Rfc3339,
+    #[schema(value_type = Vec<EventWord>)]
     events: Vec<&'static str>,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Rfc3339,
+    /// What came of the last message that was sent; null when none was.
+    #[schema(required)]
     last_delivery: Option<LastDeliveryOutput>,
 }
 
-#[derive(Serialize)]
+/// By the channel's type.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ChannelConfig)]
 #[serde(untagged)]
 enum ConfigOutput {
-    Chat {
-        webhook_url: String,
-    },
-    Email {
-        addresses: Vec<String>,
-    },
+    /// Of `slack` and `discord`.
+    Chat { webhook_url: String },
+    /// Of `email`.
+    Email { addresses: Vec<String> },
+    /// Of `webhook`.
     Webhook {
         url: String,
+        #[schema(value_type = HashMap<String, String>)]
         headers: Headers,
+        /// `whsec_…` and the last four characters, unless it was made in this response.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
         secret: Option<String>,
+        /// `…` and the last four characters; with PagerDuty only.
         #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(nullable = false)]
         routing_key: Option<String>,
     },
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LastDelivery)]
 struct LastDeliveryOutput {
+    #[schema(value_type = DeliveredWord)]
     status: &'static str,
+    #[schema(value_type = String, format = DateTime)]
     at: Rfc3339,
+    /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
 }
 
 /// What came of a test.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Tested {
     channel_id: String,
+    #[schema(value_type = DeliveredWord)]
     status: &'static str,
     message: String,
 }

@@ -7,6 +7,8 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::Id;
 use crate::once::OnceKey;
+use crate::openapi::shape::IdInPath;
+use crate::openapi::words::{ExecutionStatusWord, StatusWord, TriggerWord};
 use crate::resources::{Data, data};
 use crate::time::Rfc3339;
 use axum::extract::State;
@@ -16,32 +18,52 @@ use domain::id::{ExecutionId, JobId};
 use domain::job::JobState;
 use raft::command::{Command, PauseJob, ResumeJob, RunJob};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Started {
     execution_id: String,
     job_id: String,
+    #[schema(value_type = ExecutionStatusWord)]
     status: &'static str,
+    #[schema(value_type = TriggerWord)]
     triggered_by: &'static str,
+    #[schema(value_type = String, format = DateTime)]
     started_at: Rfc3339,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PausedJob)]
 pub(crate) struct Paused {
     id: String,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    #[schema(value_type = String, format = DateTime)]
     paused_at: Rfc3339,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResumedJob)]
 pub(crate) struct Resumed {
     id: String,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
+    /// Null while the job's space is paused.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     next_run_at: Option<Rfc3339>,
+    #[schema(value_type = String, format = DateTime)]
     resumed_at: Rfc3339,
 }
 
-/// `POST /v1/jobs/{id}/run`
+/// Run a job now.
+///
+/// Trigger an immediate, out-of-schedule execution of a job. The job runs with the same configuration (URL, method,
+/// headers, body) as a scheduled run. This does not affect the normal cron schedule. Rate limited in a bucket of its
+/// own. A paused job can be run, too.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/run", operation_id = "runJob", tag = "Jobs", params(IdInPath<JobId>),
+    responses((status = 200, description = "It starts at once.", body = Started)),
+)]
 pub(crate) async fn run(
     State(deps): State<Deps>,
     principal: Principal,
@@ -70,7 +92,16 @@ pub(crate) async fn run(
     Err(ApiError::Taken)
 }
 
-/// `POST /v1/jobs/{id}/pause`
+/// Pause a job.
+///
+/// Pause a job. While paused, the job will not execute on its cron schedule. You can still trigger manual runs.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/pause", operation_id = "pauseJob", tag = "Jobs", params(IdInPath<JobId>),
+    responses(
+        (status = 200, description = "Paused.", body = Paused),
+        (status = 409, description = "It is paused already, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn pause(
     State(deps): State<Deps>,
     principal: Principal,
@@ -83,7 +114,16 @@ pub(crate) async fn pause(
     Ok(answer)
 }
 
-/// `POST /v1/jobs/{id}/resume`
+/// Resume a job.
+///
+/// Resume a paused job. The next execution is rescheduled automatically based on the cron expression.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/resume", operation_id = "resumeJob", tag = "Jobs", params(IdInPath<JobId>),
+    responses(
+        (status = 200, description = "Active.", body = Resumed),
+        (status = 409, description = "It is active already, or the idempotency key was used with another request."),
+    ),
+)]
 pub(crate) async fn resume(
     State(deps): State<Deps>,
     principal: Principal,

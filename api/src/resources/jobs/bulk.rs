@@ -1,6 +1,7 @@
 //! `POST /v1/jobs/bulk`: one action on many jobs, each of which may fail by itself.
 
 use super::input::{NO_SUCH_SPACE, tag, without_repeats};
+use super::schema::BulkRequest;
 use super::write::change;
 use super::{TRIES_MAX, load, next_run};
 use crate::Deps;
@@ -10,6 +11,7 @@ use crate::extract::{Json, Named};
 use crate::fields::{self, EMPTY, Fault, Fields, Issues};
 use crate::json::Value;
 use crate::once::{OnceKey, PATIENCE};
+use crate::openapi::words::ErrorCodeWord;
 use crate::resources::{Data, data};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,13 +24,14 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::Read;
 use storage::schema::Spaces;
+use utoipa::ToSchema;
 
 /// Bytes of the configurations in one proposal: below what a proposal may have, with room for what is around them.
 const BYTES_TOGETHER: usize = 1024 * 1024;
 
 const _: () = assert!(BYTES_TOGETHER + limits::API_BODY_BYTES_MAX <= raft::PROPOSAL_BYTES_MAX);
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(crate) struct BulkOutput {
     succeeded: usize,
     failed: usize,
@@ -36,9 +39,10 @@ pub(crate) struct BulkOutput {
 }
 
 /// Why one job was left as it was.
-#[derive(Clone, Serialize)]
+#[derive(Clone, Serialize, ToSchema)]
 struct BulkError {
     job_id: String,
+    #[schema(value_type = ErrorCodeWord)]
     code: &'static str,
     message: String,
 }
@@ -55,7 +59,15 @@ enum Action {
     RemoveTags(Vec<String>),
 }
 
-/// `POST /v1/jobs/bulk`
+/// Act on many jobs.
+///
+/// Perform an action on multiple jobs at once. Useful for pausing all jobs before a deploy, resuming them after, or
+/// bulk-organizing with tags and spaces. A job that cannot be acted on is listed; the others are done. Pausing a paused
+/// job counts as succeeded here.
+#[utoipa::path(
+    post, path = "/v1/jobs/bulk", operation_id = "bulkJobs", tag = "Jobs", request_body = BulkRequest,
+    responses((status = 200, description = "How many were done, and why others were not.", body = BulkOutput)),
+)]
 pub(crate) async fn bulk(
     State(deps): State<Deps>,
     principal: Principal,
@@ -128,7 +140,7 @@ fn read(body: &Value, issues: &mut Issues) -> (Option<Vec<String>>, Option<Actio
 }
 
 /// The actions (documented).
-const WORDS: [&str; 6] = ["pause", "resume", "delete", "move_to_space", "add_tags", "remove_tags"];
+pub(crate) const WORDS: [&str; 6] = ["pause", "resume", "delete", "move_to_space", "add_tags", "remove_tags"];
 
 fn distinct(ids: Vec<String>) -> Vec<String> {
     let mut distinct = Vec::with_capacity(ids.len());

@@ -5,7 +5,7 @@
 //! and with `page` and `per_page` an export gives as many.
 
 use super::load;
-use super::output::JobOutput;
+use super::output::{ExportedJob, JobOutput};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -21,9 +21,27 @@ use domain::limits;
 use futures::stream::{self, Stream};
 use storage::Read;
 use storage::schema::{AccountJob, AccountJobs};
+use utoipa::ToSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 /// Jobs read in one view and sent as one piece: a body may have half a megabyte.
 const JOBS_AT_ONCE: usize = 16;
+
+/// What an export is.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "is written piece by piece")]
+struct Exported {
+    jobs: Vec<ExportedJob>,
+}
+
+/// Which part of the jobs is asked for.
+enum ExportPage {}
+
+impl utoipa::IntoParams for ExportPage {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        PageRequest::parameters(limits::IMPORT_JOBS_MAX, limits::IMPORT_JOBS_MAX)
+    }
+}
 
 /// Where an export stands.
 struct Export {
@@ -41,7 +59,14 @@ enum Part {
     End,
 }
 
-/// `GET /v1/jobs/export`
+/// Export all jobs.
+///
+/// All jobs of the account, in the form that `POST /v1/migrate/json` takes. Without `page` and `per_page` everything
+/// is given; an import takes 1,000 jobs at a time.
+#[utoipa::path(
+    get, path = "/v1/jobs/export", operation_id = "exportJobs", tag = "Jobs", params(ExportPage),
+    responses((status = 200, description = "A file with all jobs.", body = Exported)),
+)]
 pub(crate) async fn export(
     State(deps): State<Deps>,
     principal: Principal,

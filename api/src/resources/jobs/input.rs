@@ -16,9 +16,9 @@ use storage::schema::{Channels, Spaces};
 use url::Url;
 
 /// Without these there is no job (documented).
-const REQUIRED: [&str; 3] = ["name", "cron_expression", "url"];
+pub(super) const REQUIRED: [&str; 3] = ["name", "cron_expression", "url"];
 /// Shown but not set, so that a job that was read can be sent again.
-const READ_ONLY: [&str; 11] = [
+pub(super) const READ_ONLY: [&str; 11] = [
     "id",
     "status",
     "next_run_at",
@@ -46,7 +46,7 @@ const FORBIDDEN_HEADERS: [&str; 10] = [
     "expect",
 ];
 /// Channels of one job; an account has far fewer.
-const CHANNELS_MAX: usize = 100;
+pub(super) const CHANNELS_MAX: usize = 100;
 
 /// The fields of a request body that were given and make sense.
 #[derive(Debug, Default)]
@@ -97,11 +97,7 @@ impl JobInput {
             method: fields.choice("method", &Method::ALL.map(|(value, _)| value), method),
             timezone: fields.parsed("timezone", timezone),
             timeout_sec: fields.integer("timeout_sec", limits::TIMEOUT_SEC_MIN..=limits::TIMEOUT_SEC_MAX),
-            retry_policy: fields.choice(
-                "retry_policy",
-                &[RetryPolicy::None, RetryPolicy::Fixed, RetryPolicy::Linear, RetryPolicy::Exponential],
-                retry_policy,
-            ),
+            retry_policy: fields.choice("retry_policy", &RetryPolicy::ALL, retry_policy),
             retry_max: fields.integer("retry_max", 0..=limits::RETRY_MAX_MAX),
             retry_delay_sec: fields.integer("retry_delay_sec", 0..=limits::RETRY_DELAY_SEC_MAX),
             tags: fields.list("tags", limits::TAGS_MAX, tag).map(without_repeats),
@@ -114,17 +110,9 @@ impl JobInput {
                     text.parse().map_err(|_| NO_SUCH_CHANNEL)
                 })
                 .map(|ids| ids.map(without_repeats)),
-            overlap: fields.choice(
-                "overlap_policy",
-                &[OverlapPolicy::Allow, OverlapPolicy::Skip],
-                overlap_policy,
-            ),
-            misfire: fields.choice(
-                "misfire_policy",
-                &[MisfirePolicy::RunOnce, MisfirePolicy::Skip],
-                misfire_policy,
-            ),
-            delivery: fields.choice("delivery", &[Delivery::AtLeastOnce, Delivery::AtMostOnce], delivery),
+            overlap: fields.choice("overlap_policy", &OverlapPolicy::ALL, overlap_policy),
+            misfire: fields.choice("misfire_policy", &MisfirePolicy::ALL, misfire_policy),
+            delivery: fields.choice("delivery", &Delivery::ALL, delivery),
         };
         fields.ignore(&READ_ONLY);
         fields.finish();

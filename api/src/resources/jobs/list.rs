@@ -7,17 +7,26 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::Query;
 use crate::fields::Issues;
+use crate::openapi::shape;
 use crate::page::{self, Page, PageRequest};
 use axum::extract::State;
 use domain::id::{AccountId, SpaceId};
 use domain::job::{Job, JobState};
 use storage::Read;
 use storage::schema::{AccountJob, AccountJobs, AccountUsage};
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
 /// Jobs read in one view while filtering: about a millisecond, so that applies are not held back.
 const JOBS_AT_ONCE: usize = 200;
 
-/// `GET /v1/jobs`
+/// List jobs.
+///
+/// Retrieve a paginated list of all jobs in your account. Filter by status, space, tag, or search by name. Results are
+/// ordered by creation date (newest first).
+#[utoipa::path(
+    get, path = "/v1/jobs", operation_id = "listJobs", tag = "Jobs", params(PageRequest, Filter),
+    responses((status = 200, description = "A page of jobs.", body = Vec<JobOutput>)),
+)]
 pub(crate) async fn list(
     State(deps): State<Deps>,
     principal: Principal,
@@ -48,6 +57,18 @@ struct Filter {
     /// In lower case.
     search: Option<String>,
     tag: Option<String>,
+}
+
+impl utoipa::IntoParams for Filter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let words = shape::one_of(["active", "paused", "all"]).default(Some("all".into()));
+        vec![
+            shape::query("status", words.description(Some("Filter by status"))),
+            shape::query("space_id", shape::id::<SpaceId>("Filter by space ID")),
+            shape::query("search", shape::text("Filter by a part of the name, in upper or lower case")),
+            shape::query("tag", shape::text("Filter by a tag")),
+        ]
+    }
 }
 
 impl Filter {

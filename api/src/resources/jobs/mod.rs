@@ -1,23 +1,26 @@
 //! `/v1/jobs`
 
-mod action; // run, pause, resume
-mod bulk; // one action on many
+pub(crate) mod action; // run, pause, resume
+pub(crate) mod bulk; // one action on many
 mod draft; // new jobs that come in numbers
-mod export; // all of them, to be imported again
+pub(crate) mod export; // all of them, to be imported again
 mod input; // what a client may set
-mod list; // pages, with and without filters
+pub(crate) mod list; // pages, with and without filters
 mod output; // what a client sees
-mod sparklines; // how they have been doing
-mod write; // create, update, delete
+mod schema; // what a client may send, as the document says it
+pub(crate) mod sparklines; // how they have been doing
+pub(crate) mod write; // create, update, delete
 
 pub(crate) use action::{pause, resume, run};
-pub(crate) use bulk::bulk;
+pub(crate) use bulk::{WORDS as BULK_ACTIONS, bulk};
 pub(crate) use draft::Draft;
 pub(crate) use export::export;
 pub(super) use input::{headers, url};
 pub(crate) use input::{is_forbidden_header, timezone};
 pub(crate) use list::list;
 pub(super) use output::Headers;
+pub(crate) use output::{delivery, misfire_policy, overlap_policy, retry_policy};
+pub(crate) use schema::ImportedJob;
 pub(crate) use sparklines::sparklines;
 pub(crate) use write::{DEFAULT_TIMEZONE, create, delete, update};
 
@@ -27,6 +30,7 @@ use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Named};
 use crate::fields;
+use crate::openapi::shape::IdInPath;
 use axum::extract::State;
 use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Job, JobState};
@@ -48,7 +52,14 @@ impl Named for JobId {
     const NOUN: &'static str = "job";
 }
 
-/// `GET /v1/jobs/{id}`
+/// Get a job.
+///
+/// Retrieve full details for a single job, including its current status, schedule, configuration, and last execution
+/// result.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", operation_id = "getJob", tag = "Jobs", params(IdInPath<JobId>),
+    responses((status = 200, description = "The job.", body = JobOutput)),
+)]
 pub(crate) async fn get(
     State(deps): State<Deps>,
     principal: Principal,

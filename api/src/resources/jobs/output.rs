@@ -1,5 +1,8 @@
 //! What a client sees of a job.
 
+use crate::openapi::words::{
+    DeliveryWord, MethodWord, MisfirePolicyWord, OverlapPolicyWord, ResultWord, RetryPolicyWord, StatusWord,
+};
 use crate::resources::executions;
 use crate::time::Rfc3339;
 use domain::execution::ExecutionStatus;
@@ -8,38 +11,66 @@ use domain::schedule::Schedule;
 use domain::time::Timestamp;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
-/// A job, in documented order; our extensions follow.
-#[derive(Serialize)]
+/// A job.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(crate) struct JobOutput {
+    #[schema(example = "job_7kR3mNxQ2v1")]
     id: String,
     name: String,
+    #[schema(example = "0 3 * * *")]
     cron_expression: String,
     url: String,
+    #[schema(value_type = MethodWord)]
     method: &'static str,
+    /// IANA time zone of the cron expression.
     timezone: String,
+    #[schema(value_type = StatusWord)]
     pub(super) status: &'static str,
+    /// Seconds a target may take for the whole exchange.
     timeout_sec: u32,
+    #[schema(value_type = RetryPolicyWord)]
     retry_policy: &'static str,
     retry_max: u32,
     retry_delay_sec: u32,
     tags: Vec<String>,
+    #[schema(required)]
     space_id: Option<String>,
+    #[schema(value_type = HashMap<String, String>)]
     headers: Headers,
+    #[schema(required)]
     body: Option<String>,
     store_response_body: bool,
+    /// When it fires next. Null while the job or its space is paused.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     next_run_at: Option<Rfc3339>,
+    #[schema(value_type = Option<String>, format = DateTime, required)]
     last_run_at: Option<Rfc3339>,
+    #[schema(value_type = Option<ResultWord>, required)]
     last_status: Option<&'static str>,
+    #[schema(required)]
     last_duration_ms: Option<u64>,
+    /// Null when the target could not be reached.
+    #[schema(required)]
     last_status_code: Option<u16>,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Rfc3339,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Rfc3339,
+    /// The channels that hear of this job. Null means every channel of the account.
+    #[schema(required)]
     alert_channel_ids: Option<Vec<String>>,
+    #[schema(value_type = OverlapPolicyWord)]
     overlap_policy: &'static str,
+    #[schema(value_type = MisfirePolicyWord)]
     misfire_policy: &'static str,
+    #[schema(value_type = DeliveryWord)]
     delivery: &'static str,
+    /// Since when it is paused, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, format = DateTime, required = false)]
     paused_at: Option<Rfc3339>,
 }
 
@@ -94,26 +125,36 @@ impl JobOutput {
 }
 
 /// A job as an import takes it: what creating one takes, and its status.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct ExportedJob {
     name: String,
     cron_expression: String,
     url: String,
+    #[schema(value_type = MethodWord)]
     method: &'static str,
     timezone: String,
+    #[schema(value_type = StatusWord)]
     status: &'static str,
     timeout_sec: u32,
+    #[schema(value_type = RetryPolicyWord)]
     retry_policy: &'static str,
     retry_max: u32,
     retry_delay_sec: u32,
     tags: Vec<String>,
+    #[schema(required)]
     space_id: Option<String>,
+    #[schema(value_type = HashMap<String, String>)]
     headers: Headers,
+    #[schema(required)]
     body: Option<String>,
     store_response_body: bool,
+    #[schema(required)]
     alert_channel_ids: Option<Vec<String>>,
+    #[schema(value_type = OverlapPolicyWord)]
     overlap_policy: &'static str,
+    #[schema(value_type = MisfirePolicyWord)]
     misfire_policy: &'static str,
+    #[schema(value_type = DeliveryWord)]
     delivery: &'static str,
 }
 
@@ -174,7 +215,7 @@ pub(super) fn method(method: Method) -> &'static str {
     }
 }
 
-pub(super) fn retry_policy(policy: RetryPolicy) -> &'static str {
+pub(crate) fn retry_policy(policy: RetryPolicy) -> &'static str {
     match policy {
         RetryPolicy::None => "none",
         RetryPolicy::Fixed => "fixed",
@@ -183,21 +224,21 @@ pub(super) fn retry_policy(policy: RetryPolicy) -> &'static str {
     }
 }
 
-pub(super) fn overlap_policy(policy: OverlapPolicy) -> &'static str {
+pub(crate) fn overlap_policy(policy: OverlapPolicy) -> &'static str {
     match policy {
         OverlapPolicy::Allow => "allow",
         OverlapPolicy::Skip => "skip",
     }
 }
 
-pub(super) fn misfire_policy(policy: MisfirePolicy) -> &'static str {
+pub(crate) fn misfire_policy(policy: MisfirePolicy) -> &'static str {
     match policy {
         MisfirePolicy::RunOnce => "run_once",
         MisfirePolicy::Skip => "skip",
     }
 }
 
-pub(super) fn delivery(delivery: Delivery) -> &'static str {
+pub(crate) fn delivery(delivery: Delivery) -> &'static str {
     match delivery {
         Delivery::AtLeastOnce => "at_least_once",
         Delivery::AtMostOnce => "at_most_once",

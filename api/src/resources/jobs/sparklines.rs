@@ -13,6 +13,8 @@ use serde::{Serialize, Serializer};
 use std::collections::HashSet;
 use storage::Read;
 use storage::schema::{AccountJob, AccountJobs, AccountSpaces, JobStates, Pulses, SpaceJobs, Spaces};
+use utoipa::openapi::schema::ArrayBuilder;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 
 /// Jobs read in one view: about a millisecond, so that applies are not held back.
 const JOBS_AT_ONCE: usize = 100;
@@ -21,6 +23,16 @@ const KEYS_AT_ONCE: usize = 1_000;
 
 /// Values by job, newest job first.
 pub(crate) struct Sparklines(Vec<(JobId, Vec<i8>)>);
+
+impl utoipa::PartialSchema for Sparklines {
+    fn schema() -> RefOr<Schema> {
+        let value = ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([-1, 0, 1]));
+        let line = ArrayBuilder::new().items(value).max_items(Some(limits::SPARKLINE_MAX));
+        ObjectBuilder::new().schema_type(Type::Object).additional_properties(Some(RefOr::from(line))).into()
+    }
+}
+
+impl utoipa::ToSchema for Sparklines {}
 
 impl Serialize for Sparklines {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -32,7 +44,15 @@ impl Serialize for Sparklines {
     }
 }
 
-/// `GET /v1/jobs/sparklines`
+/// Get sparklines.
+///
+/// Retrieve execution sparkline data for all of your jobs. Returns the last 24 hours of execution results as compact
+/// arrays, suitable for rendering mini status charts in a dashboard. Each value is 1 for success, 0 for failure, or -1
+/// for skipped/paused. Arrays are ordered oldest to newest and hold 60 values at most; that of a paused job ends in -1.
+#[utoipa::path(
+    get, path = "/v1/jobs/sparklines", operation_id = "getSparklines", tag = "Jobs",
+    responses((status = 200, description = "Values by job ID.", body = Sparklines)),
+)]
 pub(crate) async fn sparklines(
     State(deps): State<Deps>,
     principal: Principal,

@@ -2,6 +2,7 @@
 
 use super::input::{JobInput, NO_SUCH_SPACE};
 use super::output::JobOutput;
+use super::schema::{JobChanges, NewJob};
 use super::{TRIES_MAX, find, load, next_run, shown};
 use crate::Deps;
 use crate::auth::Principal;
@@ -9,6 +10,7 @@ use crate::error::ApiError;
 use crate::extract::{Id, Json, Named};
 use crate::fields::{self, Issues};
 use crate::once::OnceKey;
+use crate::openapi::shape::IdInPath;
 use crate::resources::{Data, data};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,7 +26,17 @@ use raft::command::{Command, CreateJob, DeleteJob, UpdateJob};
 /// The zone of jobs and spaces for which nobody names one (documented).
 pub(crate) const DEFAULT_TIMEZONE: &str = "UTC";
 
-/// `POST /v1/jobs`
+/// Create a job.
+///
+/// Create a new cron job. At minimum you need a name, cron expression, and target URL. JustRun validates the cron
+/// expression and schedules the first execution immediately.
+#[utoipa::path(
+    post, path = "/v1/jobs", operation_id = "createJob", tag = "Jobs", request_body = NewJob,
+    responses(
+        (status = 201, description = "Created.", body = JobOutput),
+        (status = 403, description = "`plan_limit_exceeded`: one job more than the plan allows."),
+    ),
+)]
 pub(crate) async fn create(
     State(deps): State<Deps>,
     principal: Principal,
@@ -57,7 +69,18 @@ pub(crate) async fn create(
     Err(ApiError::Taken)
 }
 
-/// `PATCH /v1/jobs/{id}`
+/// Update a job.
+///
+/// Update one or more fields on an existing job. Only include the fields you want to change. The schedule is
+/// recalculated if you update the cron expression or timezone.
+#[utoipa::path(
+    patch, path = "/v1/jobs/{id}", operation_id = "updateJob", tag = "Jobs", params(IdInPath<JobId>),
+    request_body = JobChanges,
+    responses(
+        (status = 200, description = "The whole job as it is now.", body = JobOutput),
+        (status = 409, description = "Others kept changing the job at the same time; try again."),
+    ),
+)]
 pub(crate) async fn update(
     State(deps): State<Deps>,
     principal: Principal,
@@ -93,7 +116,13 @@ pub(crate) async fn update(
     Err(Rejection::Stale.into())
 }
 
-/// `DELETE /v1/jobs/{id}`
+/// Delete a job.
+///
+/// Permanently delete a job and all of its execution history. This action cannot be undone.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "deleteJob", tag = "Jobs", params(IdInPath<JobId>),
+    responses((status = 204, description = "Deleted.")),
+)]
 pub(crate) async fn delete(
     State(deps): State<Deps>,
     principal: Principal,

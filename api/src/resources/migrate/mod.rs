@@ -14,6 +14,7 @@ mod sources; // which requests it takes
 
 use self::import::{Candidate, Report};
 use self::output::ImportOutput;
+use super::jobs::ImportedJob;
 use super::{Data, data};
 use crate::Deps;
 use crate::auth::Principal;
@@ -22,6 +23,7 @@ use crate::extract::{ImportJson, Json};
 use crate::fields::{self, EMPTY, Fault, Fields, Issues};
 use crate::json::Value;
 use crate::once::OnceKey;
+use crate::openapi::shape::{self, Example};
 use crate::outbound::credential;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -29,10 +31,43 @@ use domain::id::{AccountId, SpaceId};
 use domain::limits;
 use storage::Read;
 use storage::schema::Spaces;
+use utoipa::ToSchema;
+use utoipa::openapi::{ObjectBuilder, Ref};
+
+shape::schema! {
+    /// The body of `POST /v1/migrate/json`.
+    JsonImport, "JsonImport" => {
+        let jobs = Ref::from_schema_name(ImportedJob::name());
+        shape::body("Jobs, as `GET /v1/jobs/export` gives them.")
+            .property("jobs", shape::list("Array of job objects", jobs, limits::IMPORT_JOBS_MAX))
+            .property("space_id", place())
+            .required("jobs")
+    }
+}
+
+shape::schema! {
+    /// The body of an import from another service.
+    ServiceImport, "ServiceImport" => {
+        let key = shape::text("Your API key of that service").min_length(Some(1));
+        shape::body("Whose jobs.").property("api_key", key).property("space_id", place()).required("api_key")
+    }
+}
+
+fn place() -> ObjectBuilder {
+    shape::text_or_null("Place all imported jobs in this space").examples([<SpaceId as Example>::ID])
+}
 
 const NO_SUCH_SPACE: Fault = Fault::Borrowed("is not a space of this account");
 
-/// `POST /v1/migrate/json`
+/// Import jobs from JSON.
+///
+/// Import jobs from a raw JSON array. Use this for custom migrations from services we do not directly integrate with, or
+/// to restore a backup. Each object in the array follows the same schema as the Create Job endpoint. A job that makes no
+/// sense, or that the plan does not allow, is listed; the others are imported.
+#[utoipa::path(
+    post, path = "/v1/migrate/json", operation_id = "importJson", tag = "Migration", request_body = JsonImport,
+    responses((status = 200, description = "What was imported, and what was not and why.", body = ImportOutput)),
+)]
 pub(crate) async fn json(
     State(deps): State<Deps>,
     principal: Principal,
@@ -70,7 +105,18 @@ pub(crate) async fn json(
     answer(&deps, &once, ImportOutput::with_ids(report)).await
 }
 
-/// `POST /v1/migrate/easycron`
+/// Import jobs from EasyCron.
+///
+/// Import all jobs from your EasyCron account. Provide your EasyCron API key and JustRun fetches your jobs, converts
+/// them, and creates them in your account.
+#[utoipa::path(
+    post, path = "/v1/migrate/easycron", operation_id = "importEasyCron", tag = "Migration", request_body = ServiceImport,
+    responses(
+        (status = 200, description = "What was imported, and what was not and why.", body = ImportOutput),
+        (status = 422, description = "EasyCron refuses the key, or a value makes no sense."),
+        (status = 502, description = "`upstream_error`: EasyCron failed. Nothing was imported."),
+    ),
+)]
 pub(crate) async fn easycron(
     State(deps): State<Deps>,
     principal: Principal,
@@ -82,7 +128,18 @@ pub(crate) async fn easycron(
     import_found(&deps, principal, &once, found, space).await
 }
 
-/// `POST /v1/migrate/cronjob-org`
+/// Import jobs from cron-job.org.
+///
+/// Import all jobs from your cron-job.org account using their API key. JustRun maps cron-job.org fields to JustRun
+/// equivalents automatically.
+#[utoipa::path(
+    post, path = "/v1/migrate/cronjob-org", operation_id = "importCronJobOrg", tag = "Migration", request_body = ServiceImport,
+    responses(
+        (status = 200, description = "What was imported, and what was not and why.", body = ImportOutput),
+        (status = 422, description = "cron-job.org refuses the key, or a value makes no sense."),
+        (status = 502, description = "`upstream_error`: cron-job.org failed. Nothing was imported."),
+    ),
+)]
 pub(crate) async fn cronjob_org(
     State(deps): State<Deps>,
     principal: Principal,

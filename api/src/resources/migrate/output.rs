@@ -3,31 +3,40 @@
 use super::import::Report;
 use crate::fields::Issue;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-/// In documented order; `warnings` is an extension.
-#[derive(Serialize)]
+/// What came of an import.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Import)]
 pub(crate) struct ImportOutput {
     imported: usize,
     skipped: usize,
     errors: Vec<ErrorOutput>,
+    /// The jobs that were made, in the order given; of a JSON import.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     job_ids: Option<Vec<String>>,
+    /// What was imported but is not quite the same here.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<WarningOutput>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportError)]
 struct ErrorOutput {
     original_name: String,
+    /// Why it was not imported.
     reason: String,
     /// Where in the request it is, when the request holds the job.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<Issue>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportWarning)]
 struct WarningOutput {
     /// Null when it is about the import as a whole.
+    #[schema(required)]
     original_name: Option<String>,
     warning: String,
 }
