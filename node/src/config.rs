@@ -282,7 +282,11 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             ..EgressPolicy::default()
         },
         bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
-        rate_limits: api::RateLimits { general: args.rate_limit_general, run: args.rate_limit_run },
+        rate_limits: api::RateLimits {
+            general: args.rate_limit_general,
+            run: args.rate_limit_run,
+            ..api::RateLimits::default()
+        },
         registration: args.registration.unwrap_or_default(),
         smtp: smtp(args.smtp_url, args.smtp_from)?,
         services,
