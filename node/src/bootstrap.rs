@@ -26,7 +26,6 @@ use crate::recorder::Recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Lookout, Parts, Scheduler, Start};
 use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
-use domain::account::Plans;
 use domain::execution::Execution;
 use domain::id::NodeId;
 use domain::limits;
@@ -221,7 +220,7 @@ pub async fn run(
     };
     supervisor
         .spawn("coordinator", Phase::Leadership, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
-    let plans: Arc<Plans> = Arc::default();
+    let plans = Arc::new(settings.plans);
     let housekeeper = Housekeeper::new(cluster.clone(), Arc::clone(&sleeper), Arc::clone(&plans));
     supervisor
         .spawn("housekeeper", Phase::Leadership, OnEnd::StopNode, |stop| endless(housekeeper.run(stop)));
