@@ -328,7 +328,7 @@ fn may_start(cluster: &Cluster, claim_ahead: Duration, lookout: Lookout) -> MayS
     let contact = cluster.contact();
     Arc::new(move |order, as_of| {
         // Before the state is looked at: contact vouches for the state as it was then.
-        let in_touch = contact.since_leader().is_some_and(|since| since <= claim_ahead);
+        let in_touch = contact.is_in_touch(claim_ahead);
         let Execution { id, attempt, .. } = order.execution;
         let sight = lookout.look(id, order.incarnation, as_of).map_err(Withheld::Failed)?;
         match sight.filter(|sight| sight.execution.attempt == attempt) {
@@ -347,7 +347,7 @@ fn may_start(cluster: &Cluster, claim_ahead: Duration, lookout: Lookout) -> MayS
 fn stand(cluster: &Cluster, node: NodeId, claim_ahead: Duration) -> Stand {
     let (contact, state) = (cluster.contact(), cluster.state().clone());
     Arc::new(move |id, attempt, incarnation| {
-        let in_touch = contact.since_leader().is_some_and(|since| since <= claim_ahead);
+        let in_touch = contact.is_in_touch(claim_ahead);
         let delivery = state.view().get::<Deliveries>(&id)?;
         Ok(match delivery {
             Some(delivery) if delivery.is_held_by(node, incarnation, attempt) => {
