@@ -20,9 +20,9 @@ use crate::executor::{Executor, MayStart, Withheld};
 use crate::founder::Founder;
 use crate::gauges;
 use crate::housekeeper::Housekeeper;
-use crate::notifier::{Lanes, Mailer, Notifier, OutcomeRecorder, Senders, Stand, Standing};
+use crate::notifier::{Lanes, Mailer, Notifier, Senders, Stand, Standing, outcome_recorder};
 use crate::outbound::OutboundClient;
-use crate::recorder::Recorder;
+use crate::recorder::recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Lookout, Parts, Scheduler, Start};
 use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
@@ -157,7 +157,7 @@ pub async fn run(
     });
 
     let holding = Holding::default();
-    let (recorder, recorder_handle) = Recorder::new(cluster.clone(), Arc::clone(&sleeper), holding.clone());
+    let (recorder, recorder_handle) = recorder(cluster.clone(), Arc::clone(&sleeper), holding.clone());
     supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
 
     let egress = egress(&settings);
@@ -174,8 +174,7 @@ pub async fn run(
     supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| fallible(executor.run(stop)));
 
     let lanes = Lanes::default();
-    let (message_outcomes, outcomes) =
-        OutcomeRecorder::new(cluster.clone(), Arc::clone(&sleeper), lanes.clone());
+    let (message_outcomes, outcomes) = outcome_recorder(cluster.clone(), Arc::clone(&sleeper), lanes.clone());
     supervisor.spawn("message_outcomes", Phase::Outcomes, OnEnd::StopNode, |stop| {
         endless(message_outcomes.run(stop))
     });

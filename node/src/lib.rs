@@ -18,8 +18,9 @@ mod gauges; // metrics that show a level
 mod housekeeper; // the leader finishes and tidies
 mod notifier; // messages to channels
 pub mod operator; // what is asked of a cluster that runs
+mod outcomes; // whatever came of something, into the replicated state
 pub mod outbound; // services outside, for the REST API
-mod recorder; // outcomes into the replicated state
+mod recorder; // what came of executions
 mod registration; // this process's place in the cluster
 pub mod scheduler; // what is due here, and when
 pub mod supervisor; // names, owners and ends of tasks
