@@ -23,7 +23,7 @@ use std::time::Duration;
 const WINDOW_SEC: u64 = 60;
 /// A hundredth of the limit is taken at a time.
 const BATCHES: u64 = 100;
-/// How long the leader may take to answer. A request waits no longer than this for its limit to be known.
+/// How long the leader may take to answer by default.
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Requests a minute that an address may make without a valid credential: guesses, sign-ins, badges.
 const UNKNOWN_PER_MINUTE: u64 = 600;
@@ -48,12 +48,20 @@ pub(crate) enum Bucket {
 }
 
 /// Limits of all accounts in place of their plans', as an operator may set them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimits {
     /// Requests a minute; 0 switches the limit off, together with that of unknown addresses.
     pub general: Option<u64>,
     /// Manual runs a minute; 0 switches the limit off.
     pub run: Option<u64>,
+    /// How long the leader may take to answer. A request waits no longer than this for its limit to be known.
+    pub patience: Duration,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self { general: None, run: None, patience: PATIENCE }
+    }
 }
 
 /// Where a request stands in its window. `None` instead of it means that there is no limit.
@@ -195,7 +203,7 @@ impl RateLimiter {
                 None => {}
             }
         }
-        let granted = self.cluster.take(take, PATIENCE).await;
+        let granted = self.cluster.take(take, self.limits.patience).await;
         let mut purse = entry.purse.lock();
         match granted {
             Some(Granted { tokens, left }) => {

@@ -3,7 +3,7 @@
 use crate::{
     Error,
     client::{Answer, CallError, Client},
-    history::{Delivery, Event, Execution, JobCreated, JobRead},
+    history::{Delivery, Event, Execution, JobCreated, JobRead, Listed, Posted},
     time::{now_us, parse_rfc3339},
 };
 use bytes::Bytes;
@@ -66,6 +66,17 @@ impl NewJob {
             "retry_delay_sec": 1,
         })
     }
+}
+
+/// What came of a POST that names itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It took effect, now or before.
+    Answered(Posted),
+    /// It never reached a node.
+    NotSent,
+    /// There was no answer, or a 5xx: it may have taken effect.
+    Unknown,
 }
 
 /// What one node says of the cluster (`GET /v1/cluster`).
@@ -188,6 +199,59 @@ impl Api {
             asked_us,
             acknowledged_us,
         })
+    }
+
+    /// Creates a job by a POST that names itself with the job's name, so that it may be repeated.
+    ///
+    /// # Errors
+    /// A 4xx, which a repetition must not meet with; a success without an id.
+    pub async fn create_once(&self, job: &NewJob) -> Result<Asked, Error> {
+        let asked_us = now_us();
+        let url = format!("{}/v1/jobs", self.base_url);
+        let body = Bytes::from(job.body().to_string());
+        let answer = match self.client.post_once(&job.name, &url, Some(&self.key), Some(body)).await {
+            Ok(answer) if answer.is_success() => answer,
+            Ok(answer) if answer.status < 500 => {
+                let (request, status) = (format!("POST {url} as {}", job.name), answer.status);
+                return Err(Error::Answered { request, status, body: answer.excerpt() });
+            }
+            Err(CallError::NotSent { .. }) => return Ok(Asked::NotSent),
+            Ok(_) | Err(CallError::Unknown { .. }) => return Ok(Asked::Unknown),
+        };
+        let answered_us = now_us();
+        let Some(id) = answer.json()["data"]["id"].as_str().map(str::to_owned) else {
+            let request = format!("POST {url} as {}", job.name);
+            return Err(Error::Contract { request, missing: "data.id", body: answer.excerpt() });
+        };
+        let answer = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
+        Ok(Asked::Answered(Posted { key: job.name.clone(), job: id, answer, asked_us, answered_us }))
+    }
+
+    /// All jobs, while nobody makes or deletes one.
+    ///
+    /// # Errors
+    /// No answer, or another than 200.
+    pub async fn jobs(&self) -> Result<Vec<Listed>, Error> {
+        let mut jobs = Vec::new();
+        for page in 1.. {
+            let path = format!("/v1/jobs?page={page}&per_page={PER_PAGE}");
+            let answer = self.expect(Method::GET, &path, None).await?;
+            let contract = |missing| Error::Contract {
+                request: format!("GET {}{path}", self.base_url),
+                missing,
+                body: answer.excerpt(),
+            };
+            let json = answer.json();
+            let rows = json["data"].as_array().ok_or_else(|| contract("data"))?;
+            for row in rows {
+                let text = |field: &'static str| row[field].as_str().ok_or_else(|| contract(field));
+                jobs.push(Listed { job: text("id")?.to_owned(), name: text("name")?.to_owned() });
+            }
+            if rows.len() < PER_PAGE {
+                break;
+            }
+        }
+        Ok(jobs)
     }
 
     /// The newest execution of a job.

@@ -2,7 +2,7 @@
 //! had an effect.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request, header, request::Builder};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -88,8 +88,32 @@ impl Client {
         bearer: Option<&str>,
         body: Option<Bytes>,
     ) -> Result<Answer, CallError> {
-        let name = format!("{method} {url}");
-        let mut builder = Request::builder().method(method).uri(url);
+        self.dispatch(Request::builder().method(&method).uri(url), format!("{method} {url}"), bearer, body)
+            .await
+    }
+
+    /// Sends a POST that names itself, so that it may be repeated.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn post_once(
+        &self,
+        key: &str,
+        url: &str,
+        bearer: Option<&str>,
+        body: Option<Bytes>,
+    ) -> Result<Answer, CallError> {
+        let builder = Request::builder().method(Method::POST).uri(url).header("idempotency-key", key);
+        self.dispatch(builder, format!("POST {url}"), bearer, body).await
+    }
+
+    async fn dispatch(
+        &self,
+        mut builder: Builder,
+        name: String,
+        bearer: Option<&str>,
+        body: Option<Bytes>,
+    ) -> Result<Answer, CallError> {
         if let Some(bearer) = bearer {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {bearer}"));
         }

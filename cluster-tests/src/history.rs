@@ -28,6 +28,10 @@ pub enum Event {
     Execution(Execution),
     /// The harness did something to a node.
     Fault(Fault),
+    /// A POST that names itself was answered with a success.
+    Posted(Posted),
+    /// The API listed a job at the end of the run.
+    Listed(Listed),
 }
 
 /// A promise: from here on this job fires.
@@ -117,6 +121,30 @@ pub struct Execution {
     pub error_kind: Option<String>,
 }
 
+/// An answer to a POST with an `Idempotency-Key` that makes a job of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Posted {
+    /// The key, and the job's name.
+    pub key: String,
+    /// The job's id in the answer.
+    pub job: JobId,
+    /// The status and the whole body.
+    pub answer: String,
+    /// When the request left.
+    pub asked_us: i64,
+    /// When the answer was here.
+    pub answered_us: i64,
+}
+
+/// One job of a list of all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Its id.
+    pub job: JobId,
+    /// Its name.
+    pub name: String,
+}
+
 /// What was done to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -161,7 +189,12 @@ impl History {
     pub fn jobs(&self) -> impl Iterator<Item = &JobCreated> {
         self.events.iter().filter_map(|event| match event {
             Event::JobCreated(job) => Some(job),
-            Event::Call(_) | Event::JobRead(_) | Event::Execution(_) | Event::Fault(_) => None,
+            Event::Call(_)
+            | Event::JobRead(_)
+            | Event::Execution(_)
+            | Event::Fault(_)
+            | Event::Posted(_)
+            | Event::Listed(_) => None,
         })
     }
 
@@ -169,7 +202,12 @@ impl History {
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
         self.events.iter().filter_map(|event| match event {
             Event::Call(call) => Some(call),
-            Event::JobCreated(_) | Event::JobRead(_) | Event::Execution(_) | Event::Fault(_) => None,
+            Event::JobCreated(_)
+            | Event::JobRead(_)
+            | Event::Execution(_)
+            | Event::Fault(_)
+            | Event::Posted(_)
+            | Event::Listed(_) => None,
         })
     }
 
@@ -177,7 +215,12 @@ impl History {
     pub fn reads(&self) -> impl Iterator<Item = &JobRead> {
         self.events.iter().filter_map(|event| match event {
             Event::JobRead(read) => Some(read),
-            Event::JobCreated(_) | Event::Call(_) | Event::Execution(_) | Event::Fault(_) => None,
+            Event::JobCreated(_)
+            | Event::Call(_)
+            | Event::Execution(_)
+            | Event::Fault(_)
+            | Event::Posted(_)
+            | Event::Listed(_) => None,
         })
     }
 
@@ -185,7 +228,12 @@ impl History {
     pub fn executions(&self) -> impl Iterator<Item = &Execution> {
         self.events.iter().filter_map(|event| match event {
             Event::Execution(execution) => Some(execution),
-            Event::JobCreated(_) | Event::Call(_) | Event::JobRead(_) | Event::Fault(_) => None,
+            Event::JobCreated(_)
+            | Event::Call(_)
+            | Event::JobRead(_)
+            | Event::Fault(_)
+            | Event::Posted(_)
+            | Event::Listed(_) => None,
         })
     }
 
@@ -193,7 +241,38 @@ impl History {
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
         self.events.iter().filter_map(|event| match event {
             Event::Fault(fault) => Some(fault),
-            Event::JobCreated(_) | Event::Call(_) | Event::JobRead(_) | Event::Execution(_) => None,
+            Event::JobCreated(_)
+            | Event::Call(_)
+            | Event::JobRead(_)
+            | Event::Execution(_)
+            | Event::Posted(_)
+            | Event::Listed(_) => None,
+        })
+    }
+
+    /// The answers to POSTs that name themselves.
+    pub fn posts(&self) -> impl Iterator<Item = &Posted> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Posted(posted) => Some(posted),
+            Event::JobCreated(_)
+            | Event::Call(_)
+            | Event::JobRead(_)
+            | Event::Execution(_)
+            | Event::Fault(_)
+            | Event::Listed(_) => None,
+        })
+    }
+
+    /// The jobs there are at the end, as far as they were listed.
+    pub fn listed(&self) -> impl Iterator<Item = &Listed> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Listed(listed) => Some(listed),
+            Event::JobCreated(_)
+            | Event::Call(_)
+            | Event::JobRead(_)
+            | Event::Execution(_)
+            | Event::Fault(_)
+            | Event::Posted(_) => None,
         })
     }
 
@@ -267,13 +346,21 @@ mod tests {
                     error_kind: None,
                 }),
                 Event::Fault(Fault { node: 1, kind: FaultKind::Kill, at_us: 7 }),
+                Event::Posted(Posted {
+                    key: "1".into(),
+                    job: "job_a".into(),
+                    answer: "201 {}".into(),
+                    asked_us: 8,
+                    answered_us: 9,
+                }),
+                Event::Listed(Listed { job: "job_a".into(), name: "1".into() }),
             ],
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         history.write(&path).unwrap();
         assert_eq!(History::read(&path).unwrap(), history);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 5);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 7);
 
         std::fs::write(&path, "{}\n").unwrap();
         assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));

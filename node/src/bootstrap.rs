@@ -20,13 +20,12 @@ use crate::executor::{Executor, MayStart, Withheld};
 use crate::founder::Founder;
 use crate::gauges;
 use crate::housekeeper::Housekeeper;
-use crate::notifier::{Lanes, Mailer, Notifier, OutcomeRecorder, Senders, Stand, Standing};
+use crate::notifier::{Lanes, Mailer, Notifier, Senders, Stand, Standing, outcome_recorder};
 use crate::outbound::OutboundClient;
-use crate::recorder::Recorder;
+use crate::recorder::recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Lookout, Parts, Scheduler, Start};
 use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
-use domain::account::Plans;
 use domain::execution::Execution;
 use domain::id::NodeId;
 use domain::limits;
@@ -158,7 +157,7 @@ pub async fn run(
     });
 
     let holding = Holding::default();
-    let (recorder, recorder_handle) = Recorder::new(cluster.clone(), Arc::clone(&sleeper), holding.clone());
+    let (recorder, recorder_handle) = recorder(cluster.clone(), Arc::clone(&sleeper), holding.clone());
     supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
 
     let egress = egress(&settings);
@@ -175,8 +174,7 @@ pub async fn run(
     supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| fallible(executor.run(stop)));
 
     let lanes = Lanes::default();
-    let (message_outcomes, outcomes) =
-        OutcomeRecorder::new(cluster.clone(), Arc::clone(&sleeper), lanes.clone());
+    let (message_outcomes, outcomes) = outcome_recorder(cluster.clone(), Arc::clone(&sleeper), lanes.clone());
     supervisor.spawn("message_outcomes", Phase::Outcomes, OnEnd::StopNode, |stop| {
         endless(message_outcomes.run(stop))
     });
@@ -221,7 +219,7 @@ pub async fn run(
     };
     supervisor
         .spawn("coordinator", Phase::Leadership, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
-    let plans: Arc<Plans> = Arc::default();
+    let plans = Arc::new(settings.plans);
     let housekeeper = Housekeeper::new(cluster.clone(), Arc::clone(&sleeper), Arc::clone(&plans));
     supervisor
         .spawn("housekeeper", Phase::Leadership, OnEnd::StopNode, |stop| endless(housekeeper.run(stop)));
@@ -329,7 +327,7 @@ fn may_start(cluster: &Cluster, claim_ahead: Duration, lookout: Lookout) -> MayS
     let contact = cluster.contact();
     Arc::new(move |order, as_of| {
         // Before the state is looked at: contact vouches for the state as it was then.
-        let in_touch = contact.since_leader().is_some_and(|since| since <= claim_ahead);
+        let in_touch = contact.is_in_touch(claim_ahead);
         let Execution { id, attempt, .. } = order.execution;
         let sight = lookout.look(id, order.incarnation, as_of).map_err(Withheld::Failed)?;
         match sight.filter(|sight| sight.execution.attempt == attempt) {
@@ -348,7 +346,7 @@ fn may_start(cluster: &Cluster, claim_ahead: Duration, lookout: Lookout) -> MayS
 fn stand(cluster: &Cluster, node: NodeId, claim_ahead: Duration) -> Stand {
     let (contact, state) = (cluster.contact(), cluster.state().clone());
     Arc::new(move |id, attempt, incarnation| {
-        let in_touch = contact.since_leader().is_some_and(|since| since <= claim_ahead);
+        let in_touch = contact.is_in_touch(claim_ahead);
         let delivery = state.view().get::<Deliveries>(&id)?;
         Ok(match delivery {
             Some(delivery) if delivery.is_held_by(node, incarnation, attempt) => {

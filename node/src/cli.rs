@@ -7,7 +7,7 @@ mod operate; // what an operator asks of a cluster that runs
 
 pub(crate) use operate::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand};
 
-use crate::config::{Environment, LogFormat, Secret, SignUp};
+use crate::config::{Environment, LogFormat, PlanChange, Secret, SignUp};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -143,6 +143,12 @@ pub(crate) struct ServerArgs {
     /// letters or digits). Better in the environment
     #[arg(long, value_name = "KEY")]
     pub(crate) bootstrap_api_key: Option<Secret>,
+    /// What plans allow, where it is not the documented table: PLAN is free, maker, pro or scale, LIMIT is
+    /// jobs, general_per_minute, run_per_minute, diagnoses_per_day or history_days, N may be unlimited. In the
+    /// file also as a table: [plans.maker] jobs = 100. Entries add up over flags, environment and file. The
+    /// same on all nodes: whichever node is asked holds to its own table
+    #[arg(long, value_name = "PLAN.LIMIT=N,…", value_delimiter = ',')]
+    pub(crate) plans: Vec<PlanChange>,
     /// Requests a minute for every account instead of its plan's; 0 switches the limit off
     #[arg(long, value_name = "N")]
     pub(crate) rate_limit_general: Option<u64>,

@@ -3,14 +3,17 @@
 
 mod layers; // flags over the environment over a file
 mod operate; // what an operator asks
+mod plans; // what plans allow
 mod services; // services outside
 
 pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
+pub(crate) use plans::PlanChange;
 
 use crate::cli::{Command, DevArgs, ServerArgs};
 use crate::executor::egress::EgressPolicy;
 use crate::notifier::{Mailer, SmtpError};
 use clap::ValueEnum;
+use domain::account::Plans;
 use domain::id::NodeId;
 use domain::limits;
 use std::collections::BTreeMap;
@@ -157,6 +160,8 @@ pub struct ServerSettings {
     pub egress: EgressPolicy,
     /// The API key of the account made on the first start of the cluster.
     pub bootstrap_api_key: Option<Secret>,
+    /// What each plan allows.
+    pub plans: Plans,
     /// Limits of all accounts in place of their plans'.
     pub rate_limits: api::RateLimits,
     /// Who may make an account.
@@ -282,7 +287,12 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             ..EgressPolicy::default()
         },
         bootstrap_api_key: args.bootstrap_api_key.map(api_key).transpose()?,
-        rate_limits: api::RateLimits { general: args.rate_limit_general, run: args.rate_limit_run },
+        plans: plans::plans(&args.plans),
+        rate_limits: api::RateLimits {
+            general: args.rate_limit_general,
+            run: args.rate_limit_run,
+            ..api::RateLimits::default()
+        },
         registration: args.registration.unwrap_or_default(),
         smtp: smtp(args.smtp_url, args.smtp_from)?,
         services,

@@ -19,8 +19,11 @@ mod housekeeper; // the leader finishes and tidies
 mod notifier; // messages to channels
 pub mod operator; // what is asked of a cluster that runs
 pub mod outbound; // services outside, for the REST API
-mod recorder; // outcomes into the replicated state
+mod outcomes; // whatever came of something, into the replicated state
+mod recorder; // what came of executions
 mod registration; // this process's place in the cluster
+#[cfg(test)]
+mod samples; // what tests are about
 pub mod scheduler; // what is due here, and when
 pub mod supervisor; // names, owners and ends of tasks
 pub mod telemetry; // log lines and metrics

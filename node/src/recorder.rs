@@ -1,29 +1,19 @@
-//! Brings what came of attempts into the replicated state, for as long as it takes.
-//!
-//! Outcomes are kept while no leader is known, and proposed again until the state has an answer: the
-//! first outcome of an execution wins, so saying it twice does no harm.
+//! What came of attempts, on its way into the replicated state.
 
 use crate::clock::Sleeper;
+use crate::outcomes::{Recorder, Report};
 use crate::scheduler::Holding;
 use domain::execution::{AttemptResult, Execution, ExecutionStatus, Outcome, Trigger};
-use domain::id::NodeId;
+use domain::id::{ExecutionId, NodeId};
 use domain::node::Incarnation;
 use domain::time::Timestamp;
+use raft::Cluster;
 use raft::command::Command;
-use raft::{Cluster, ProposeError};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// Outcomes that wait here. Beyond it the executor waits, and so starts nothing new.
 const WAITING_MAX: usize = 65_536;
-/// Outcomes in one proposal.
-const TOGETHER_MAX: usize = 256;
-/// How long one proposal may take before it is made again.
-const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after a proposal that found no leader.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Takes outcomes.
 #[derive(Clone, Debug)]
@@ -93,75 +83,27 @@ pub(crate) fn count_ended(status: ExecutionStatus, trigger: Trigger, count: u64)
         .increment(count);
 }
 
-/// Proposes outcomes.
-pub(crate) struct Recorder {
-    cluster: Cluster,
-    sleeper: Arc<dyn Sleeper>,
-    outcomes: mpsc::Receiver<Outcome>,
-    holding: Holding,
+impl Report for Outcome {
+    type Id = ExecutionId;
+    const OF: &'static str = "execution";
+
+    fn of(&self) -> (ExecutionId, u32) {
+        (self.execution, self.attempt)
+    }
+
+    fn command(self) -> Command {
+        Command::Record(Box::new(self))
+    }
 }
 
-impl Recorder {
-    pub(crate) fn new(
-        cluster: Cluster,
-        sleeper: Arc<dyn Sleeper>,
-        holding: Holding,
-    ) -> (Self, RecorderHandle) {
-        let (sender, outcomes) = mpsc::channel(WAITING_MAX);
-        let handle = RecorderHandle { outcomes: sender, holding: holding.clone() };
-        (Self { cluster, sleeper, outcomes, holding }, handle)
-    }
-
-    /// Runs until `stop`, and then until everything handed over is recorded.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(TOGETHER_MAX);
-        loop {
-            tokio::select! {
-                biased;
-                received = self.outcomes.recv_many(&mut batch, TOGETHER_MAX) => {
-                    if received == 0 {
-                        // Everybody who could hand something over has ended.
-                        stop.cancelled().await;
-                        return;
-                    }
-                }
-                () = stop.cancelled() => {
-                    self.outcomes.close();
-                    if self.outcomes.recv_many(&mut batch, TOGETHER_MAX).await == 0 {
-                        return;
-                    }
-                }
-            }
-            self.propose(std::mem::take(&mut batch)).await;
-        }
-    }
-
-    async fn propose(&self, outcomes: Vec<Outcome>) {
-        let ids: Vec<_> = outcomes.iter().map(|outcome| (outcome.execution, outcome.attempt)).collect();
-        let commands: Vec<Command> =
-            outcomes.into_iter().map(|outcome| Command::Record(Box::new(outcome))).collect();
-        loop {
-            match self.cluster.propose_all(commands.clone(), PROPOSE_TIMEOUT).await {
-                Ok(replies) => {
-                    for ((id, _), reply) in ids.iter().zip(replies) {
-                        if let Err(rejection) = reply {
-                            tracing::debug!(execution = %id, %rejection, "outcome not taken");
-                        }
-                    }
-                    break;
-                }
-                Err(ProposeError::Stopping) => {
-                    tracing::warn!(outcomes = ids.len(), "stopped before the outcomes were recorded");
-                    break;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, outcomes = ids.len(), "outcomes wait for a leader");
-                    self.sleeper.sleep(RETRY_AFTER).await;
-                }
-            }
-        }
-        for (id, attempt) in ids {
-            self.holding.end(id, attempt);
-        }
-    }
+/// Proposes outcomes of executions: the first one wins, so saying it twice does no harm.
+pub(crate) fn recorder(
+    cluster: Cluster,
+    sleeper: Arc<dyn Sleeper>,
+    holding: Holding,
+) -> (Recorder<Outcome>, RecorderHandle) {
+    let held = holding.clone();
+    let end = move |id, attempt| held.end(id, attempt);
+    let (recorder, outcomes) = Recorder::new(cluster, sleeper, WAITING_MAX, end);
+    (recorder, RecorderHandle { outcomes, holding })
 }

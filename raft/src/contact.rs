@@ -56,6 +56,12 @@ impl Contact {
         Some(self.shared.clock.elapsed().saturating_sub(heard))
     }
 
+    /// Whether [`Contact::since_leader`] is at most `within`.
+    #[must_use]
+    pub fn is_in_touch(&self, within: Duration) -> bool {
+        self.since_leader().is_some_and(|since| since <= within)
+    }
+
     /// How long ago each other voter was heard of, counted from when this node began to lead at the earliest.
     /// Empty while it does not lead.
     #[must_use]

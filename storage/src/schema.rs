@@ -40,7 +40,7 @@
 //! | 0x61 | `answers_by_expiry` | expiry, account, hash of the idempotency key | `()` |
 
 mod executions; // keys that hold an execution
-mod key_reader; // numbers off a key
+mod key; // keys as bytes
 mod records; // values that are no noun of the domain
 
 pub use executions::{
@@ -59,11 +59,11 @@ use domain::pulse::Pulse;
 use domain::shard::ShardMap;
 use domain::space::Space;
 use domain::time::Timestamp;
-use key_reader::KeyReader;
+use key::{Key, KeyReader, NewestFirst};
 
-/// A key that is one 64-bit number.
-macro_rules! numbered {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal, $key:ident => $value:ty) => {
+/// A keyspace: its prefix, its name, and its key and value.
+macro_rules! keyspace {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal, $key:ty => $value:ty) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
@@ -75,216 +75,119 @@ macro_rules! numbered {
             type Value = $value;
 
             fn encode_key(key: &$key, out: &mut Vec<u8>) {
-                out.extend_from_slice(&key.0.to_be_bytes());
+                Key::write(key, out);
             }
 
             fn decode_key(bytes: &[u8]) -> Option<$key> {
-                bytes.try_into().ok().map(u64::from_be_bytes).map($key)
-            }
-        }
-    };
-}
-
-numbered!(
-    /// The proposals of each node's process that were applied.
-    Sessions, 0x02, "sessions", NodeId => Session
-);
-numbered!(
-    /// The members that have registered.
-    Nodes, 0x03, "nodes", NodeId => Node
-);
-numbered!(
-    /// The accounts.
-    Accounts, 0x10, "accounts", AccountId => Account
-);
-numbered!(
-    /// The spaces.
-    Spaces, 0x20, "spaces", SpaceId => Space
-);
-numbered!(
-    /// What people set.
-    Jobs, 0x30, "jobs", JobId => Job
-);
-numbered!(
-    /// How far each job has got.
-    JobStates, 0x31, "job_states", JobId => JobState
-);
-numbered!(
-    /// What each account has.
-    AccountUsage, 0x34, "account_usage", AccountId => Usage
-);
-numbered!(
-    /// Spaces that were paused or resumed, and whose jobs' cursors have not all followed yet.
-    UnalignedSpaces, 0x22, "unaligned_spaces", SpaceId => ()
-);
-numbered!(
-    /// How each job has been doing lately, apart from its state because a claim does not need it.
-    Pulses, 0x46, "pulses", JobId => Pulse
-);
-numbered!(
-    /// Jobs that are gone but whose history is still to be removed.
-    DeletedJobs, 0x44, "deleted_jobs", JobId => ()
-);
-
-/// A keyspace of one record.
-macro_rules! single {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal, $value:ty) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl Keyspace for $name {
-            const PREFIX: u8 = $prefix;
-            const NAME: &'static str = $label;
-            type Key = ();
-            type Value = $value;
-
-            fn encode_key((): &(), _: &mut Vec<u8>) {}
-
-            fn decode_key(bytes: &[u8]) -> Option<()> {
-                bytes.is_empty().then_some(())
-            }
-        }
-    };
-}
-
-single!(
-    /// The one [`Meta`] record.
-    Metas, 0x01, "meta", Meta
-);
-single!(
-    /// The one [`ShardMap`].
-    ShardMaps, 0x04, "shard_map", ShardMap
-);
-
-single!(
-    /// The one [`Secrets`].
-    SecretsOf, 0x05, "secrets", Secrets
-);
-
-/// API keys by the hash of the key, which is what a request presents.
-#[derive(Clone, Copy, Debug)]
-pub struct ApiKeys;
-
-impl Keyspace for ApiKeys {
-    const PREFIX: u8 = 0x11;
-    const NAME: &'static str = "api_keys";
-    type Key = KeyHash;
-    type Value = ApiKey;
-
-    fn encode_key(key: &KeyHash, out: &mut Vec<u8>) {
-        out.extend_from_slice(key);
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<KeyHash> {
-        bytes.try_into().ok()
-    }
-}
-
-/// A key of two 64-bit numbers.
-macro_rules! paired {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal, $first:ident, $second:ident => $value:ty) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl Keyspace for $name {
-            const PREFIX: u8 = $prefix;
-            const NAME: &'static str = $label;
-            type Key = ($first, $second);
-            type Value = $value;
-
-            fn encode_key((first, second): &Self::Key, out: &mut Vec<u8>) {
-                out.extend_from_slice(&first.0.to_be_bytes());
-                out.extend_from_slice(&second.0.to_be_bytes());
-            }
-
-            fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
                 let mut reader = KeyReader(bytes);
-                let key = ($first(reader.u64()?), $second(reader.u64()?));
+                let key = Key::read(&mut reader)?;
                 reader.end(key)
             }
         }
     };
 }
+use keyspace;
 
-paired!(
+keyspace!(
+    /// The one [`Meta`] record.
+    Metas, 0x01, "meta", () => Meta
+);
+keyspace!(
+    /// The proposals of each node's process that were applied.
+    Sessions, 0x02, "sessions", NodeId => Session
+);
+keyspace!(
+    /// The members that have registered.
+    Nodes, 0x03, "nodes", NodeId => Node
+);
+keyspace!(
+    /// The one [`ShardMap`].
+    ShardMaps, 0x04, "shard_map", () => ShardMap
+);
+keyspace!(
+    /// The one [`Secrets`].
+    SecretsOf, 0x05, "secrets", () => Secrets
+);
+
+keyspace!(
+    /// The accounts.
+    Accounts, 0x10, "accounts", AccountId => Account
+);
+keyspace!(
+    /// API keys by the hash of the key, which is what a request presents.
+    ApiKeys, 0x11, "api_keys", KeyHash => ApiKey
+);
+keyspace!(
     /// The API keys of each account.
-    AccountKeys, 0x12, "account_keys", AccountId, KeyId => KeyHash
+    AccountKeys, 0x12, "account_keys", (AccountId, KeyId) => KeyHash
 );
-paired!(
-    /// The spaces of each account.
-    AccountSpaces, 0x21, "account_spaces", AccountId, SpaceId => ()
-);
-paired!(
-    /// The alert channels of each account.
-    Channels, 0x28, "channels", AccountId, ChannelId => Channel
-);
-paired!(
-    /// The jobs of a space.
-    SpaceJobs, 0x33, "space_jobs", SpaceId, JobId => ()
-);
-
-/// A key that is a text.
-macro_rules! named {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $label:literal => $value:ty) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug)]
-        pub struct $name;
-
-        impl Keyspace for $name {
-            const PREFIX: u8 = $prefix;
-            const NAME: &'static str = $label;
-            type Key = String;
-            type Value = $value;
-
-            fn encode_key(key: &String, out: &mut Vec<u8>) {
-                out.extend_from_slice(key.as_bytes());
-            }
-
-            fn decode_key(bytes: &[u8]) -> Option<String> {
-                String::from_utf8(bytes.to_vec()).ok()
-            }
-        }
-    };
-}
-
-named!(
+keyspace!(
     /// Who signs in with a password, by email in lower case.
-    Users, 0x13, "users" => User
+    Users, 0x13, "users", String => User
 );
-named!(
+keyspace!(
+    /// Session tokens that were given up before they expired: when that is, and the token's id.
+    EndedSessions, 0x14, "ended_sessions", (Timestamp, u64) => ()
+);
+keyspace!(
     /// The account of each customer of the payment service.
-    Customers, 0x15, "customers" => AccountId
+    Customers, 0x15, "customers", String => AccountId
 );
 
-/// Session tokens that were given up before they expired.
-#[derive(Clone, Copy, Debug)]
-pub struct EndedSessions;
+keyspace!(
+    /// The spaces.
+    Spaces, 0x20, "spaces", SpaceId => Space
+);
+keyspace!(
+    /// The spaces of each account.
+    AccountSpaces, 0x21, "account_spaces", (AccountId, SpaceId) => ()
+);
+keyspace!(
+    /// Spaces that were paused or resumed, and whose jobs' cursors have not all followed yet.
+    UnalignedSpaces, 0x22, "unaligned_spaces", SpaceId => ()
+);
+keyspace!(
+    /// The alert channels of each account.
+    Channels, 0x28, "channels", (AccountId, ChannelId) => Channel
+);
 
-impl Keyspace for EndedSessions {
-    const PREFIX: u8 = 0x14;
-    const NAME: &'static str = "ended_sessions";
-    /// When the token expires, and its id.
-    type Key = (Timestamp, u64);
-    type Value = ();
+keyspace!(
+    /// What people set.
+    Jobs, 0x30, "jobs", JobId => Job
+);
+keyspace!(
+    /// How far each job has got.
+    JobStates, 0x31, "job_states", JobId => JobState
+);
+keyspace!(
+    /// The jobs of an account, newest first.
+    AccountJobs, 0x32, "account_jobs", AccountJob => ()
+);
+keyspace!(
+    /// The jobs of a space.
+    SpaceJobs, 0x33, "space_jobs", (SpaceId, JobId) => ()
+);
+keyspace!(
+    /// What each account has.
+    AccountUsage, 0x34, "account_usage", AccountId => Usage
+);
+keyspace!(
+    /// Jobs that are gone but whose history is still to be removed.
+    DeletedJobs, 0x44, "deleted_jobs", JobId => ()
+);
+keyspace!(
+    /// How each job has been doing lately, apart from its state because a claim does not need it.
+    Pulses, 0x46, "pulses", JobId => Pulse
+);
 
-    fn encode_key((expires_at, session): &Self::Key, out: &mut Vec<u8>) {
-        out.extend_from_slice(&expires_at.as_millis().to_be_bytes());
-        out.extend_from_slice(&session.to_be_bytes());
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
-        let mut reader = KeyReader(bytes);
-        let key = (Timestamp::from_millis(reader.u64()?), reader.u64()?);
-        reader.end(key)
-    }
-}
-
-/// Newest first: the complement sorts the other way round.
-fn newest_first(at: Timestamp) -> [u8; 8] {
-    (!at.as_millis()).to_be_bytes()
-}
+keyspace!(
+    /// Answers to requests that named themselves, by account and the hash of the name.
+    Answers, 0x60, "answers", (AccountId, KeyHash) => Answer
+);
+keyspace!(
+    /// The same in the order in which they are forgotten.
+    AnswersByExpiry, 0x61, "answers_by_expiry", (Timestamp, AccountId, KeyHash) => ()
+);
 
 /// Where a job stands among its account's: newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,71 +200,13 @@ pub struct AccountJob {
     pub job: JobId,
 }
 
-/// The jobs of an account, newest first.
-#[derive(Clone, Copy, Debug)]
-pub struct AccountJobs;
-
-impl Keyspace for AccountJobs {
-    const PREFIX: u8 = 0x32;
-    const NAME: &'static str = "account_jobs";
-    type Key = AccountJob;
-    type Value = ();
-
-    fn encode_key(key: &AccountJob, out: &mut Vec<u8>) {
-        out.extend_from_slice(&key.account.0.to_be_bytes());
-        out.extend_from_slice(&newest_first(key.created_at));
-        out.extend_from_slice(&key.job.0.to_be_bytes());
+impl Key for AccountJob {
+    fn write(&self, out: &mut Vec<u8>) {
+        (self.account, NewestFirst(self.created_at), self.job).write(out);
     }
 
-    fn decode_key(bytes: &[u8]) -> Option<AccountJob> {
-        let mut reader = KeyReader(bytes);
-        let account = AccountId(reader.u64()?);
-        let created_at = Timestamp::from_millis(!reader.u64()?);
-        let job = JobId(reader.u64()?);
-        reader.end(AccountJob { account, created_at, job })
-    }
-}
-
-/// Answers to requests that named themselves, by account and the hash of the name.
-#[derive(Clone, Copy, Debug)]
-pub struct Answers;
-
-impl Keyspace for Answers {
-    const PREFIX: u8 = 0x60;
-    const NAME: &'static str = "answers";
-    type Key = (AccountId, KeyHash);
-    type Value = Answer;
-
-    fn encode_key((account, name): &Self::Key, out: &mut Vec<u8>) {
-        out.extend_from_slice(&account.0.to_be_bytes());
-        out.extend_from_slice(name);
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
-        let mut reader = KeyReader(bytes);
-        let key = (AccountId(reader.u64()?), reader.hash()?);
-        reader.end(key)
-    }
-}
-
-/// The same in the order in which they are forgotten.
-#[derive(Clone, Copy, Debug)]
-pub struct AnswersByExpiry;
-
-impl Keyspace for AnswersByExpiry {
-    const PREFIX: u8 = 0x61;
-    const NAME: &'static str = "answers_by_expiry";
-    type Key = (Timestamp, AccountId, KeyHash);
-    type Value = ();
-
-    fn encode_key((expires_at, account, name): &Self::Key, out: &mut Vec<u8>) {
-        out.extend_from_slice(&expires_at.as_millis().to_be_bytes());
-        Answers::encode_key(&(*account, *name), out);
-    }
-
-    fn decode_key(bytes: &[u8]) -> Option<Self::Key> {
-        let mut reader = KeyReader(bytes);
-        let key = (Timestamp::from_millis(reader.u64()?), AccountId(reader.u64()?), reader.hash()?);
-        reader.end(key)
+    fn read(reader: &mut KeyReader<'_>) -> Option<Self> {
+        let (account, NewestFirst(created_at), job) = Key::read(reader)?;
+        Some(Self { account, created_at, job })
     }
 }

@@ -22,9 +22,9 @@ fn webhook(config: Value) -> Value {
     json!({"type": "webhook", "name": "Hook", "config": config})
 }
 
-fn stored(service: &Service, channel: &Value) -> Channel {
+async fn stored(service: &Service, channel: &Value) -> Channel {
     let id: ChannelId = channel["id"].as_str().unwrap().parse().unwrap();
-    service.cluster.state().view().get::<Channels>(&(ACCOUNT, id)).unwrap().unwrap()
+    service.cluster().await.state().view().get::<Channels>(&(ACCOUNT, id)).unwrap().unwrap()
 }
 
 fn secret_of(channel: &Channel) -> &str {
@@ -128,7 +128,10 @@ async fn the_documented_webhook_to_pager_duty_is_taken_as_it_is_written() {
     assert_eq!(channel["config"], expected);
     assert_eq!(channel["type"], "webhook");
     assert_eq!(channel["events"], json!(["job.failed", "job.recovered"]));
-    assert!(matches!(stored(&service, &channel).config, ChannelConfig::PagerDuty { routing_key: None, .. }));
+    assert!(matches!(
+        stored(&service, &channel).await.config,
+        ChannelConfig::PagerDuty { routing_key: None, .. }
+    ));
 
     let key = "0123456789abcdef0123456789abcdef";
     let changed =
@@ -137,7 +140,7 @@ async fn the_documented_webhook_to_pager_duty_is_taken_as_it_is_written() {
     assert_eq!(changed["config"]["url"], expected["url"]);
     let again = service.call("PATCH", &place(&channel), json!({"config": changed["config"]})).await.data(200);
     assert_eq!(again, changed, "what was read can be sent again");
-    match stored(&service, &channel).config {
+    match stored(&service, &channel).await.config {
         ChannelConfig::PagerDuty { routing_key, .. } => assert_eq!(routing_key.as_deref(), Some(key)),
         other => panic!("{other:?}"),
     }
@@ -156,7 +159,7 @@ async fn a_missing_secret_is_made_and_shown_once() {
     let secret = made["config"]["secret"].as_str().unwrap().to_owned();
     let encoded = secret.strip_prefix("whsec_").unwrap();
     assert_eq!(encoded.len(), 44, "32 bytes in base64");
-    assert_eq!(secret_of(&stored(&service, &made)), secret);
+    assert_eq!(secret_of(&stored(&service, &made).await), secret);
     assert_eq!(made["events"], json!(["job.executed", "job.failed", "job.recovered"]));
     assert_eq!(made["config"]["headers"], json!({}));
 
@@ -168,15 +171,15 @@ async fn a_missing_secret_is_made_and_shown_once() {
     let kept = json!({"name": "Other", "config": {"secret": masked}});
     let kept = service.call("PATCH", &place(&made), kept).await.data(200);
     assert_eq!(kept["config"]["secret"], masked);
-    assert_eq!(secret_of(&stored(&service, &made)), secret);
+    assert_eq!(secret_of(&stored(&service, &made).await), secret);
 
     let changed = json!({"config": {"secret": "a secret of ours"}});
     let changed = service.call("PATCH", &place(&made), changed).await.data(200);
     assert_eq!(changed["config"]["secret"], "whsec_…ours");
-    assert_eq!(secret_of(&stored(&service, &made)), "a secret of ours");
+    assert_eq!(secret_of(&stored(&service, &made).await), "a secret of ours");
 
     let renewed = service.call("PATCH", &place(&made), json!({"config": {"secret": null}})).await.data(200);
-    assert_eq!(renewed["config"]["secret"], secret_of(&stored(&service, &made)));
+    assert_eq!(renewed["config"]["secret"], secret_of(&stored(&service, &made).await));
     assert_ne!(renewed["config"]["secret"], secret);
     let shown = json!({"config": {"secret": "whsec_…nope"}});
     assert_eq!(service.call("PATCH", &place(&made), shown).await.faults(422), ["config.secret"]);
@@ -402,12 +405,12 @@ async fn a_test_that_hangs_is_answered_in_time() {
 async fn the_last_message_shows() {
     let service = Service::start().await;
     let made = make(&service, slack()).await;
-    let mut channel = stored(&service, &made);
+    let mut channel = stored(&service, &made).await;
     channel.id = ChannelId(1);
     let at = channel.created_at;
     channel.last_delivery = Some(LastDelivery { at, error: Some("Slack answered 500".to_owned()) });
     let command = Command::CreateChannel(Box::new(CreateChannel { channel }));
-    service.cluster.propose(command).await.unwrap();
+    service.cluster().await.propose(command).await.unwrap();
     let read = service.get(&format!("{PATH}/{}", ChannelId(1))).await.data(200);
     let expected = json!({"status": "failed", "at": "2026-04-10T14:22:00Z", "error": "Slack answered 500"});
     assert_eq!(read["last_delivery"], expected);
@@ -418,9 +421,9 @@ async fn an_account_has_so_many_channels() {
     let service = Service::start().await;
     let made = make(&service, slack()).await;
     for id in 1..100 {
-        let channel = Channel { id: ChannelId(id), ..stored(&service, &made) };
+        let channel = Channel { id: ChannelId(id), ..stored(&service, &made).await };
         let command = Command::CreateChannel(Box::new(CreateChannel { channel }));
-        service.cluster.propose(command).await.unwrap();
+        service.cluster().await.propose(command).await.unwrap();
     }
     assert_eq!(service.call("POST", PATH, slack()).await.code(409), "conflict");
 }

@@ -1,35 +1,44 @@
-use crate::service::Service;
-use domain::id::NodeId;
+use crate::service::{KEY, NODE, Service, eventually, request};
 use domain::shard::SHARDS;
 use raft::command::{Command, SetShardMap};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[tokio::test]
-async fn the_cluster_shows_its_members() {
+async fn every_node_shows_the_same_members() {
     let service = Service::start().await;
-    let owners = vec![NodeId(1); SHARDS];
-    service.cluster.propose(Command::SetShardMap(SetShardMap { expected_version: 0, owners })).await.unwrap();
-    let data = service.get("/v1/cluster").await.data(200);
-    assert_eq!(
-        (&data["node_id"], &data["leader_id"], &data["shard_map_version"]),
-        (&json!(1), &json!(1), &json!(1))
-    );
-    assert!(data["term"].as_u64().unwrap() >= 1);
-    let applied = data["applied_index"].as_u64().unwrap();
-    assert!(applied >= 1);
-    let members = data["members"].as_array().unwrap();
-    assert_eq!(members.len(), 1);
-    for (field, value) in [
-        ("node_id", json!(1)),
-        ("role", json!("leader")),
-        ("live", json!(true)),
-        ("applied_index", json!(applied)),
-        ("shards", json!(SHARDS)),
-    ] {
-        assert_eq!(members[0][field], value, "{field}");
-    }
-    for field in ["api_url", "rpc_addr", "version"] {
-        assert!(members[0][field].is_string(), "{field}");
+    let owners = vec![NODE; SHARDS];
+    let deal = Command::SetShardMap(SetShardMap { expected_version: 0, owners });
+    service.cluster().await.propose(deal).await.unwrap();
+    service.caught_up().await;
+    let term = service.node(NODE).cluster.status().term;
+    for node in service.nodes() {
+        // How far the others are is told with signs of life.
+        let data = eventually("members that are equally far", async || {
+            let data = node.send(request(KEY, "GET", "/v1/cluster", "")).await.data(200);
+            let mut members = data["members"].as_array().unwrap().iter();
+            let is_whole = members.all(|member| member["applied_index"] == data["applied_index"]);
+            if is_whole && data["leader_id"].is_u64() { Ok(data) } else { Err(data.to_string()) }
+        })
+        .await;
+        assert_eq!(
+            (&data["node_id"], &data["term"], &data["shard_map_version"]),
+            (&json!(node.id.0), &json!(term), &json!(1))
+        );
+        let members = data["members"].as_array().unwrap();
+        assert_eq!(members.len(), 3);
+        for (id, member) in (1..).zip(members) {
+            let is_leader = data["leader_id"] == json!(id);
+            for (field, value) in [
+                ("node_id", json!(id)),
+                ("role", json!(if is_leader { "leader" } else { "follower" })),
+                ("live", json!(true)),
+                ("shards", json!(if id == NODE.0 { SHARDS } else { 0 })),
+                ("api_url", json!(format!("http://127.0.0.1:{}", 8_079 + id))),
+            ] {
+                assert_eq!(member[field], value, "{field} of {id} on {}", node.id);
+            }
+            assert!(member["rpc_addr"].is_string() && member["version"] != Value::Null, "{member}");
+        }
     }
 }
 

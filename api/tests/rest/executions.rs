@@ -1,3 +1,4 @@
+use crate::nodes::Node;
 use crate::service::{FOREIGN_KEY, NODE, START, Service, request};
 use domain::execution::{
     Attempt, AttemptResult, ErrorKind, Execution, ExecutionState, ExecutionStatus, Failure, MissedFirings,
@@ -18,7 +19,7 @@ fn at(secs: u64) -> Timestamp {
 
 async fn claim(service: &Service, target: ClaimTarget) -> Option<ExecutionId> {
     let claim = Claim { node: NODE, incarnation: service.incarnation, target };
-    match service.cluster.propose(Command::Claim(claim)).await.unwrap() {
+    match service.cluster().await.propose(Command::Claim(claim)).await.unwrap() {
         Applied::Claimed(id) => id,
         other => panic!("{other:?}"),
     }
@@ -51,7 +52,7 @@ pub(crate) fn attempt(
 pub(crate) async fn record(service: &Service, id: ExecutionId, number: u32, result: AttemptResult) {
     let outcome =
         Outcome { execution: id, attempt: number, node: NODE, incarnation: service.incarnation, result };
-    service.cluster.propose(Command::Record(Box::new(outcome))).await.unwrap();
+    service.cluster().await.propose(Command::Record(Box::new(outcome))).await.unwrap();
 }
 
 async fn list(service: &Service, job: JobId, query: &str) -> (Vec<Value>, Value) {
@@ -297,11 +298,25 @@ async fn executions_of_others_do_not_exist() {
     assert_eq!(service.send(request(FOREIGN_KEY, "GET", &path, "")).await.code(404), "not_found");
 }
 
-/// Gives a job a history of `count` executions, `every` so often, without going through consensus. Newest first.
-fn write_history(service: &Service, job: JobId, count: u64, every: Duration) -> Vec<ExecutionId> {
+/// Gives a job a history of `count` executions, `every` so often, on each node without going through consensus.
+/// Newest first.
+async fn write_history(service: &Service, job: JobId, count: u64, every: Duration) -> Vec<ExecutionId> {
+    // So that nothing else is written meanwhile.
+    service.caught_up().await;
+    let written = service.nodes().iter().map(|node| write_history_of(service, node, job, count, every));
+    written.last().unwrap()
+}
+
+fn write_history_of(
+    service: &Service,
+    node: &Node,
+    job: JobId,
+    count: u64,
+    every: Duration,
+) -> Vec<ExecutionId> {
     let mut ids = Vec::new();
     let mut hours = BTreeMap::new();
-    let state = service.cluster.state();
+    let state = node.cluster.state();
     let mut txn = state.begin();
     for n in 0..count {
         let instant = START.minus(every * u32::try_from(n).unwrap());
@@ -335,7 +350,8 @@ async fn every_page_of_a_long_history_is_the_right_one() {
     let job = service.make_job().await;
     // More hours than one look reads, some with many executions and some with none.
     let every = Duration::from_secs(5_400);
-    let ids: Vec<_> = write_history(&service, job, 2_500, every).iter().map(ToString::to_string).collect();
+    let ids: Vec<_> =
+        write_history(&service, job, 2_500, every).await.iter().map(ToString::to_string).collect();
     let run = service.post(&format!("/v1/jobs/{job}/run")).await.data(200);
     let ids: Vec<_> = [run["execution_id"].as_str().unwrap().to_owned()].into_iter().chain(ids).collect();
     for per_page in [1, 7, 100] {
@@ -355,7 +371,7 @@ async fn every_page_of_a_long_history_is_the_right_one() {
 async fn what_is_claimed_ahead_takes_no_place_on_any_page() {
     let service = Service::start().await;
     let job = service.make_job().await;
-    let mut ids = write_history(&service, job, 30, Duration::from_secs(1_200));
+    let mut ids = write_history(&service, job, 30, Duration::from_secs(1_200)).await;
     let check = async |ids: &[ExecutionId]| {
         for per_page in [1, 7, 100] {
             let size = usize::try_from(per_page).unwrap();
@@ -386,8 +402,8 @@ async fn deep_pages_of_a_hundred_thousand() {
     for every in [Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(3_600)] {
         let service = Service::start().await;
         let job = service.make_job().await;
-        let ids = write_history(&service, job, 100_000, every);
-        service.cluster.state().flush().unwrap();
+        let ids = write_history(&service, job, 100_000, every).await;
+        service.cluster().await.state().flush().unwrap();
         for number in [1, 10, 100, 1_000, 2_500, 4_000, 5_000] {
             let started = std::time::Instant::now();
             let found = page(&service, job, number, 20).await;
@@ -396,7 +412,7 @@ async fn deep_pages_of_a_hundred_thousand() {
             assert_eq!(found[0], ids[first].to_string());
             let skipped = {
                 let started = std::time::Instant::now();
-                let view = service.cluster.state().view();
+                let view = service.cluster().await.state().view();
                 view.keys_prefix::<Executions>(&job.0.to_be_bytes(), None, first + 20).unwrap();
                 started.elapsed()
             };

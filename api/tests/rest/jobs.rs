@@ -10,8 +10,8 @@ use std::time::Duration;
 use storage::Read;
 use storage::schema::{JobStates, Jobs};
 
-fn stored(service: &Service, id: JobId) -> (Job, JobState) {
-    let view = service.cluster.state().view();
+async fn stored(service: &Service, id: JobId) -> (Job, JobState) {
+    let view = service.cluster().await.state().view();
     (view.get::<Jobs>(&id).unwrap().unwrap(), view.get::<JobStates>(&id).unwrap().unwrap())
 }
 
@@ -148,7 +148,7 @@ async fn a_change_touches_only_what_is_given() {
     for nothing in [json!({}), json!({"name": "Health Check"}), json!({"status": "paused", "id": "job_x"})] {
         assert_eq!(service.call("PATCH", &path, nothing).await.data(200), before);
     }
-    assert_eq!(stored(&service, id).1.generation, 1, "nothing was proposed");
+    assert_eq!(stored(&service, id).await.1.generation, 1, "nothing was proposed");
 
     let changes = json!({"timeout_sec": 60, "tags": ["a", "b", "a"], "body": "x", "headers": {"X-A": "1"}});
     let after = service.call("PATCH", &path, changes).await.data(200);
@@ -183,13 +183,13 @@ async fn a_new_schedule_starts_after_everything_claimed() {
         next_run_at: Some(due.plus(Duration::from_secs(300))),
     };
     let claim = Claim { node: NODE, incarnation: service.incarnation, target };
-    service.cluster.propose(Command::Claim(claim)).await.unwrap();
+    service.cluster().await.propose(Command::Claim(claim)).await.unwrap();
 
     // What is claimed still fits, and so comes first; the cursor stands behind it.
     for change in [json!({"cron_expression": "* * * * *"}), json!({"timezone": "Asia/Kathmandu"})] {
         let job = service.call("PATCH", &path, change).await.data(200);
         assert_eq!(job["next_run_at"], "2026-04-10T14:25:00Z");
-        assert_eq!(stored(&service, id).1.next_run_at, Some(due.plus(Duration::from_secs(60))));
+        assert_eq!(stored(&service, id).await.1.next_run_at, Some(due.plus(Duration::from_secs(60))));
     }
     let job = service.call("PATCH", &path, json!({"cron_expression": "0 3 * * *"})).await.data(200);
     assert_eq!(job["next_run_at"], "2026-04-10T21:15:00Z");
@@ -317,7 +317,8 @@ async fn jobs_of_others_do_not_exist() {
 /// Makes `count` jobs, one a second, by copies of a first one. Newest first.
 async fn make_jobs(service: &Service, count: u64) -> Vec<JobId> {
     let first = service.make_job().await;
-    let (job, state) = stored(service, first);
+    let (job, state) = stored(service, first).await;
+    let cluster = service.cluster().await;
     let commands = (1..count).map(|n| {
         let mut job = job.clone();
         job.id = JobId(n);
@@ -325,7 +326,7 @@ async fn make_jobs(service: &Service, count: u64) -> Vec<JobId> {
         job.created_at = START.plus(Duration::from_secs(n));
         job.tags = if n % 10 == 0 { vec!["tenth".to_owned()] } else { Vec::new() };
         let command = CreateJob { job, next_run_at: state.next_run_at, paused: n % 3 == 0, jobs_max: None };
-        service.cluster.propose(Command::CreateJob(Box::new(command)))
+        cluster.propose(Command::CreateJob(Box::new(command)))
     });
     for made in join_all(commands).await {
         made.unwrap();

@@ -1,4 +1,4 @@
-//! The REST API through its router, on a real cluster of one node.
+//! The REST API through its router, on a real cluster of three nodes that are asked in turn.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -16,6 +16,7 @@ mod idempotency;
 mod isolation;
 mod jobs;
 mod migrate;
+mod nodes;
 mod observed;
 mod openapi;
 mod outside;

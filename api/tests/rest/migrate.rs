@@ -202,7 +202,6 @@ async fn a_thousand_jobs_of_five_megabytes_are_taken() {
     assert_eq!(total(&service).await, 1_000);
     let huge = " ".repeat(5 * 1024 * 1024 + 1);
     assert_eq!(service.call_text("POST", JSON, huge).await.code(413), "payload_too_large");
-    service.settle();
 }
 
 #[tokio::test]
@@ -213,7 +212,6 @@ async fn large_jobs_are_split_over_proposals() {
         .collect();
     let data = service.call("POST", JSON, jobs(many)).await.data(200);
     assert_eq!((&data["imported"], &data["skipped"]), (&json!(300), &json!(0)));
-    service.settle();
 }
 
 #[tokio::test]

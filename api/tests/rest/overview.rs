@@ -45,7 +45,7 @@ async fn sparklines_show_each_job_as_documented() {
         next_run_at: Some(START.plus(Duration::from_secs(1_080))),
     };
     let claim = Claim { node: NODE, incarnation: service.incarnation, target };
-    service.cluster.propose(Command::Claim(claim)).await.unwrap();
+    service.cluster().await.propose(Command::Claim(claim)).await.unwrap();
     assert_eq!(sparklines(&service).await[busy.to_string()], json!([1, 1, 0, 1, -1]));
     service.post(&format!("/v1/jobs/{busy}/pause")).await.data(200);
     service.post(&format!("/v1/jobs/{idle}/pause")).await.data(200);
@@ -88,7 +88,7 @@ async fn sparklines_of_others_are_not_shown() {
 /// Makes `count` jobs by copies of a first one, oldest first.
 async fn make_jobs(service: &Service, count: u64) {
     let first = service.make_job().await;
-    let job = service.cluster.state().view().get::<Jobs>(&first).unwrap().unwrap();
+    let job = service.cluster().await.state().view().get::<Jobs>(&first).unwrap().unwrap();
     let commands: Vec<_> = (1..count)
         .map(|n| {
             let mut job = job.clone();
@@ -99,7 +99,7 @@ async fn make_jobs(service: &Service, count: u64) {
         })
         .collect();
     for chunk in commands.chunks(250) {
-        service.cluster.propose_all(chunk.to_vec(), Duration::from_secs(5)).await.unwrap();
+        service.cluster().await.propose_all(chunk.to_vec(), Duration::from_secs(5)).await.unwrap();
     }
 }
 

@@ -1,36 +1,32 @@
-//! One node with an account, its router, and a clock that stands still until it is moved.
+//! Three nodes with an account, asked in turn, and a clock that stands still until it is moved.
 
 use crate::conform;
+use crate::nodes::{Node, Setup, Start, start_all};
 use crate::outside::Outside;
 use api::services::Services;
-use api::{ChannelTester, Deps, KeyUse, Passwords, RateLimits, TargetPolicy};
+use api::{ChannelTester, TargetPolicy};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use domain::account::{Account, ApiKey, Plan};
 use domain::channel::Channel;
 use domain::execution::{Attempt, AttemptResult, ErrorKind, Failure, Outcome};
 use domain::id::{AccountId, DeliveryId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
-use domain::node::{Incarnation, SessionId};
+use domain::node::Incarnation;
 use domain::space::Space;
 use domain::time::{Clock, Timestamp};
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use http_body_util::BodyExt;
+use futures::future::{BoxFuture, join_all};
 use hyper::http::response::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
+use raft::Cluster;
 use raft::command::{
     Bootstrap, Claim, ClaimTarget, Command, CreateAccount, CreateKey, CreateSpace, SetSessionKey,
 };
-use raft::{Cluster, Secret};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use storage::Storage;
-use tempfile::TempDir;
-use tower::ServiceExt;
 use url::Url;
 
 /// The account's key.
@@ -43,10 +39,13 @@ pub(crate) const ACCOUNT: AccountId = AccountId(11);
 pub(crate) const FOREIGN_ACCOUNT: AccountId = AccountId(12);
 /// What session tokens are signed with.
 pub(crate) const SESSION_KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
-/// The one node.
+/// Whoever claims something claims it as this node.
 pub(crate) const NODE: NodeId = NodeId(1);
 /// 2026-04-10T14:22:00Z, a moment of the documentation.
 pub(crate) const START: Timestamp = Timestamp::from_secs(1_775_830_920);
+
+/// How long anything may take that must come about, on a machine that is busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Shows the time it was set to.
 pub(crate) struct ManualClock {
@@ -78,7 +77,7 @@ impl Clock for ManualClock {
 }
 
 /// As in production, as far as the scheme goes.
-struct HttpsOnly;
+pub(crate) struct HttpsOnly;
 
 impl TargetPolicy for HttpsOnly {
     fn check(&self, url: &Url) -> Result<(), String> {
@@ -109,16 +108,17 @@ impl ChannelTester for FakeTester {
     }
 }
 
-/// A running service.
+/// A running service. Requests go to its nodes in turn, so that what one of them was told is asked of another.
 pub(crate) struct Service {
-    pub(crate) router: Router,
-    pub(crate) cluster: Cluster,
+    nodes: Vec<Node>,
+    /// Those that are asked in turn.
+    asked: Vec<NodeId>,
+    turn: AtomicUsize,
     pub(crate) clock: Arc<ManualClock>,
+    /// Of [`NODE`].
     pub(crate) incarnation: Incarnation,
-    pub(crate) key_use: api::key_use::Service,
     pub(crate) tester: Arc<FakeTester>,
     pub(crate) outside: Arc<Outside>,
-    _dir: TempDir,
 }
 
 /// What was answered.
@@ -164,51 +164,120 @@ impl Service {
     }
 
     pub(crate) async fn start_on(plan: Plan) -> Self {
-        Self::start_with(plan, Outside::services()).await
+        Self::set_up(Setup { plan, ..Setup::default() }).await
     }
 
     /// With settings of services outside that are not the usual ones.
     pub(crate) async fn start_with(plan: Plan, services: Services) -> Self {
-        let clock = clock();
-        let (cluster, dir) = start_node(&clock, &[NODE]).await;
-        let incarnation = cluster.register().await.unwrap();
-        let account = account(ACCOUNT, plan);
-        let key = key(KEY, ACCOUNT);
-        cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await.unwrap();
-        let session_key = SESSION_KEY.to_vec();
-        cluster.propose(Command::SetSessionKey(SetSessionKey { key: session_key })).await.unwrap();
-        let (key_use, noted) = api::key_use::Service::new(cluster.clone());
-        let tester = Arc::default();
-        let outside = Arc::new(Outside::new());
-        let router = router(&cluster, &clock, &tester, &noted, true, &outside, services);
-        Self { router, cluster, clock, incarnation, key_use, tester, outside, _dir: dir }
+        Self::set_up(Setup { plan, services, ..Setup::default() }).await
+    }
+
+    /// A cluster that has an account and its key.
+    pub(crate) async fn set_up(setup: Setup) -> Self {
+        let mut service = Self::start_nodes(&setup, &[NodeId(1), NodeId(2), NodeId(3)]).await;
+        let registered = join_all(service.nodes.iter().map(|node| node.cluster.register())).await;
+        let incarnations: Vec<_> = registered.into_iter().map(Result::unwrap).collect();
+        service.incarnation = incarnations[0];
+        let commands = vec![
+            Command::Bootstrap(Bootstrap { account: account(ACCOUNT, setup.plan), key: key(KEY, ACCOUNT) }),
+            Command::SetSessionKey(SetSessionKey { key: SESSION_KEY.to_vec() }),
+        ];
+        let replies = service.node(NODE).cluster.propose_all(commands, PATIENCE).await.unwrap();
+        replies.into_iter().for_each(|reply| assert!(reply.is_ok(), "{reply:?}"));
+        service
     }
 
     /// A node that never finds the others, so that nobody leads.
     pub(crate) async fn start_without_quorum() -> Self {
-        let clock = clock();
-        let (cluster, dir) = start_node(&clock, &[NODE, NodeId(2), NodeId(3)]).await;
-        let (key_use, noted) = api::key_use::Service::new(cluster.clone());
-        let tester = Arc::default();
-        let outside = Arc::new(Outside::new());
-        let router = router(&cluster, &clock, &tester, &noted, true, &outside, Outside::services());
-        Self { router, cluster, clock, incarnation: Incarnation(0), key_use, tester, outside, _dir: dir }
+        let setup = Setup { read_timeout: Duration::from_millis(500), ..Setup::default() };
+        Self::start_nodes(&setup, &[NODE]).await
+    }
+
+    async fn start_nodes(setup: &Setup, nodes: &[NodeId]) -> Self {
+        let clock = Arc::new(ManualClock { now: AtomicU64::new(START.as_millis()), start: Instant::now() });
+        let (tester, outside) = (Arc::default(), Arc::new(Outside::new()));
+        let start = Start { setup, clock: &clock, tester: &tester, outside: &outside };
+        let (nodes, asked) = (start_all(&start, nodes).await, nodes.to_vec());
+        Self { nodes, asked, turn: AtomicUsize::new(0), clock, incarnation: Incarnation(0), tester, outside }
+    }
+
+    /// The nodes that run.
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
+        self.nodes.iter().find(|node| node.id == id).expect("the node runs")
+    }
+
+    /// Whose turn it is.
+    fn next(&self) -> &Node {
+        self.node(self.asked[self.turn.fetch_add(1, Ordering::SeqCst) % self.asked.len()])
+    }
+
+    /// Lets one node answer everything from now on, for what each node counts for itself. The others live on.
+    pub(crate) fn ask_only(&mut self, id: NodeId) {
+        self.asked = vec![id];
+    }
+
+    /// Drops everything a node was doing, as `kill -9` does.
+    pub(crate) fn kill(&mut self, id: NodeId) {
+        self.asked.retain(|asked| *asked != id);
+        self.nodes.retain(|node| node.id != id);
+    }
+
+    /// Who leads, as all nodes see it that run, and none of them has died.
+    pub(crate) async fn leader(&self) -> NodeId {
+        eventually("a leader", async || {
+            let seen: Vec<_> = self.nodes.iter().map(|node| node.cluster.status()).collect();
+            let leader = seen[0].leader.filter(|leader| {
+                seen.iter().all(|status| status.leader == Some(*leader) && status.term == seen[0].term)
+            });
+            let leader = leader.filter(|leader| self.nodes.iter().any(|node| node.id == *leader));
+            leader.ok_or_else(|| format!("{seen:?}"))
+        })
+        .await
+    }
+
+    /// The next node's part in the cluster, once it has seen everything that was acknowledged.
+    pub(crate) async fn cluster(&self) -> &Cluster {
+        let cluster = &self.next().cluster;
+        cluster.read_barrier().await.unwrap();
+        cluster
+    }
+
+    /// Waits until every node has seen everything that was acknowledged, for what answers by what a node knows itself.
+    pub(crate) async fn caught_up(&self) {
+        for node in &self.nodes {
+            node.cluster.read_barrier().await.unwrap();
+        }
+    }
+
+    /// The router of the node whose turn it is.
+    pub(crate) fn router(&self) -> Router {
+        self.next().router.clone()
     }
 
     /// The same service as an operator sets it up who takes no new accounts.
     pub(crate) fn close_registration(&mut self) {
-        let (outside, services) = (&self.outside, Outside::services());
-        let key_use = KeyUse::default();
-        self.router = router(&self.cluster, &self.clock, &self.tester, &key_use, false, outside, services);
+        self.nodes.iter_mut().for_each(Node::close_registration);
+    }
+
+    /// Writes down what each node has noted of the use of keys.
+    pub(crate) async fn write_down_key_use(&self) {
+        for node in &self.nodes {
+            node.key_use.write_down().await;
+        }
     }
 
     /// Makes a second account beside the first.
     pub(crate) async fn add_foreign_account(&self) {
         let account = account(FOREIGN_ACCOUNT, Plan::Free);
         let create = Command::CreateAccount(Box::new(CreateAccount { account, user: None }));
-        self.cluster.propose(create).await.unwrap();
+        let cluster = self.cluster().await;
+        cluster.propose(create).await.unwrap();
         let key = key(FOREIGN_KEY, FOREIGN_ACCOUNT);
-        self.cluster.propose(Command::CreateKey(CreateKey { key })).await.unwrap();
+        cluster.propose(Command::CreateKey(CreateKey { key })).await.unwrap();
     }
 
     pub(crate) async fn add_space(&self, id: u64, account: AccountId, timezone: &str) -> String {
@@ -224,25 +293,18 @@ impl Service {
             created_at: START,
             updated_at: START,
         };
-        self.cluster.propose(Command::CreateSpace(CreateSpace { space })).await.unwrap();
+        self.cluster().await.propose(Command::CreateSpace(CreateSpace { space })).await.unwrap();
         SpaceId(id).to_string()
     }
 
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let (parts, bytes) = self.send_raw(request).await;
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        let answer = Answer { status: parts.status, headers: parts.headers, text };
-        conform::check_answer(method.as_str(), &path, &answer);
-        answer
+        self.next().send(request).await
     }
 
-    /// As [`Service::send`], whatever the body is.
+    /// As [`Service::send`], whatever the body is; not compared with the document.
     pub(crate) async fn send_raw(&self, request: Request<Body>) -> (Parts, Bytes) {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        (parts, body.collect().await.unwrap().to_bytes())
+        self.next().send_raw(request).await
     }
 
     /// Sends a request with the account's key and a JSON text.
@@ -288,12 +350,6 @@ impl Service {
         self.send(builder.body(Body::empty()).unwrap()).await
     }
 
-    /// Waits until everything is on disk. A test that writes megabytes ends with this: the directory goes before
-    /// the storage does, and sled waits for ever for a large value whose file it could not make.
-    pub(crate) fn settle(&self) {
-        self.cluster.state().flush().unwrap();
-    }
-
     /// Sends a request that names itself.
     pub(crate) async fn call_once(&self, name: &str, method: &str, path: &str, body: Value) -> Answer {
         let mut request = request(KEY, method, path, body.to_string());
@@ -307,7 +363,7 @@ impl Service {
         let id: ExecutionId = run["execution_id"].as_str().unwrap().parse().unwrap();
         let (node, incarnation) = (NODE, self.incarnation);
         let target = ClaimTarget::Execution { id, attempt: 1 };
-        self.cluster.propose(Command::Claim(Claim { node, incarnation, target })).await.unwrap();
+        self.cluster().await.propose(Command::Claim(Claim { node, incarnation, target })).await.unwrap();
         let now = self.clock.now();
         let attempt = Attempt {
             number: 1,
@@ -321,7 +377,7 @@ impl Service {
         };
         let result = AttemptResult::Sent { attempt, body: None, retry_at: None };
         let outcome = Outcome { execution: id, attempt: 1, node, incarnation, result };
-        self.cluster.propose(Command::Record(Box::new(outcome))).await.unwrap();
+        self.cluster().await.propose(Command::Record(Box::new(outcome))).await.unwrap();
         id
     }
 
@@ -351,31 +407,6 @@ fn bearer(key: &str) -> String {
     format!("Bearer {key}")
 }
 
-/// Starts a node that is one of `members`; the others cannot be reached.
-async fn start_node(clock: &Arc<ManualClock>, members: &[NodeId]) -> (Cluster, TempDir) {
-    let dir = TempDir::new().unwrap();
-    let storage = Storage::open(dir.path(), storage::Settings::default()).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ours = listener.local_addr().unwrap().to_string();
-    // Nothing listens on port 1.
-    let address = |node: &NodeId| if *node == NODE { ours.clone() } else { "127.0.0.1:1".to_owned() };
-    let members = members.iter().map(|node| (*node, address(node))).collect();
-    let mut settings = raft::Settings::new(NODE, SessionId(1), members, Secret::new("secret"));
-    settings.api_url = "http://127.0.0.1:8080".to_owned();
-    settings.read_timeout = Duration::from_millis(500);
-    let clock: Arc<dyn Clock> = clock.clone();
-    let (cluster, _, services) = Cluster::start(settings, storage, clock, listener).await.unwrap();
-    for (_, service) in services {
-        #[expect(clippy::disallowed_methods, reason = "the runtime of the test ends it")]
-        tokio::spawn(service);
-    }
-    (cluster, dir)
-}
-
-fn clock() -> Arc<ManualClock> {
-    Arc::new(ManualClock { now: AtomicU64::new(START.as_millis()), start: Instant::now() })
-}
-
 fn key(text: &str, account: AccountId) -> ApiKey {
     ApiKey {
         id: KeyId(account.0),
@@ -392,27 +423,14 @@ fn account(id: AccountId, plan: Plan) -> Account {
     Account { id, plan, email: None, billing: None, created_at: START }
 }
 
-fn router(
-    cluster: &Cluster,
-    clock: &Arc<ManualClock>,
-    tester: &Arc<FakeTester>,
-    key_use: &KeyUse,
-    open: bool,
-    outside: &Arc<Outside>,
-    services: Services,
-) -> Router {
-    api::router(Deps {
-        cluster: cluster.clone(),
-        clock: clock.clone(),
-        targets: Arc::new(HttpsOnly),
-        tester: tester.clone(),
-        plans: Arc::default(),
-        rate_limits: RateLimits::default(),
-        key_use: key_use.clone(),
-        passwords: Passwords::default(),
-        registration_open: open,
-        outbound: outside.clone(),
-        services: Arc::new(services),
-        metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
-    })
+/// Waits for something to be so, and says what was seen last when it does not come about.
+pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match look().await {
+            Ok(seen) => return seen,
+            Err(seen) => assert!(Instant::now() < deadline, "waited in vain for {what}; last seen: {seen}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -29,7 +29,7 @@ async fn connections_are_kept_and_a_stop_lets_the_last_request_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = api::serve(listener, service.router.clone(), stop.clone());
+    let serving = api::serve(listener, service.router(), stop.clone());
 
     let talking = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -63,7 +63,7 @@ async fn nonsense_on_the_wire_does_not_end_the_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = api::serve(listener, service.router.clone(), stop.clone());
+    let serving = api::serve(listener, service.router(), stop.clone());
     let talking = async {
         for nonsense in
             [&b"\x16\x03\x01\x00\xff\x00\r\n\r\n"[..], b"GET\r\n\r\n", b"\r\n\r\n\r\n\0\0\0\0\r\n\r\n"]
@@ -85,7 +85,7 @@ async fn serving<F: Future<Output = ()>>(service: &Service, talk: impl FnOnce(So
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = api::serve(listener, service.router.clone(), stop.clone());
+    let serving = api::serve(listener, service.router(), stop.clone());
     let talking = async {
         talk(address).await;
         stop.cancel();

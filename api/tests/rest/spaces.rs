@@ -220,7 +220,7 @@ async fn a_paused_space_holds_its_jobs_and_leaves_their_status() {
 async fn fill(service: &Service, space: &Value, count: u64) -> SpaceId {
     let first = make_job(service, &space["id"], json!({})).await;
     let first: JobId = first["id"].as_str().unwrap().parse().unwrap();
-    let job = service.cluster.state().view().get::<Jobs>(&first).unwrap().unwrap();
+    let job = service.cluster().await.state().view().get::<Jobs>(&first).unwrap().unwrap();
     let next_run_at = Some(START.plus(Duration::from_secs(180)));
     let commands: Vec<_> = (1..count)
         .map(|n| {
@@ -231,15 +231,17 @@ async fn fill(service: &Service, space: &Value, count: u64) -> SpaceId {
         })
         .collect();
     for chunk in commands.chunks(200) {
-        for reply in service.cluster.propose_all(chunk.to_vec(), Duration::from_secs(5)).await.unwrap() {
+        for reply in
+            service.cluster().await.propose_all(chunk.to_vec(), Duration::from_secs(5)).await.unwrap()
+        {
             reply.unwrap();
         }
     }
     space["id"].as_str().unwrap().parse().unwrap()
 }
 
-fn states(service: &Service) -> Vec<JobState> {
-    let view = service.cluster.state().view();
+async fn states(service: &Service) -> Vec<JobState> {
+    let view = service.cluster().await.state().view();
     view.prefix::<JobStates>(&[], None, 10_000).unwrap().into_iter().map(|(_, state)| state).collect()
 }
 
@@ -250,17 +252,18 @@ async fn a_large_space_turns_as_a_whole_before_the_answer() {
     let id = fill(&service, &space, 700).await;
     let paused = service.post(&path(&space, "/pause")).await.data(200);
     assert_eq!(paused["jobs_paused"], 467);
-    assert!(states(&service).iter().all(|state| state.next_run_at.is_none()));
-    let is_unaligned = || service.cluster.state().view().contains::<UnalignedSpaces>(&id).unwrap();
-    assert!(!is_unaligned());
+    assert!(states(&service).await.iter().all(|state| state.next_run_at.is_none()));
+    let is_unaligned =
+        async || service.cluster().await.state().view().contains::<UnalignedSpaces>(&id).unwrap();
+    assert!(!is_unaligned().await);
 
     service.clock.advance(Duration::from_secs(301));
     service.post(&path(&space, "/resume")).await.data(200);
     let next = START.plus(Duration::from_secs(480));
-    for state in states(&service) {
+    for state in states(&service).await {
         assert_eq!(state.next_run_at, Some(next).filter(|_| state.paused_at.is_none()));
     }
-    assert!(!is_unaligned());
+    assert!(!is_unaligned().await);
 }
 
 #[tokio::test]
@@ -270,12 +273,12 @@ async fn a_pause_shows_before_the_cursors_have_followed() {
     let job = make_job(&service, &space["id"], json!({})).await;
     let id = space["id"].as_str().unwrap().parse().unwrap();
     let pause = PauseSpace { account: ACCOUNT, space: id, at: START };
-    service.cluster.propose(Command::PauseSpace(pause)).await.unwrap();
+    service.cluster().await.propose(Command::PauseSpace(pause)).await.unwrap();
     let job = service.get(&format!("/v1/jobs/{}", job["id"].as_str().unwrap())).await.data(200);
     assert_eq!(job["next_run_at"], Value::Null);
-    assert!(states(&service)[0].next_run_at.is_some());
-    api::align_space(&service.cluster, id).await.unwrap();
-    assert!(states(&service)[0].next_run_at.is_none());
+    assert!(states(&service).await[0].next_run_at.is_some());
+    api::align_space(service.cluster().await, id).await.unwrap();
+    assert!(states(&service).await[0].next_run_at.is_none());
 }
 
 #[tokio::test]
@@ -283,7 +286,7 @@ async fn an_account_has_a_bounded_number_of_spaces() {
     let service = Service::start().await;
     let first = make(&service, json!({"name": "Production"})).await;
     let space = {
-        let view = service.cluster.state().view();
+        let view = service.cluster().await.state().view();
         let id: SpaceId = first["id"].as_str().unwrap().parse().unwrap();
         view.get::<storage::schema::Spaces>(&id).unwrap().unwrap()
     };
@@ -294,7 +297,7 @@ async fn an_account_has_a_bounded_number_of_spaces() {
             })
         })
         .collect();
-    service.cluster.propose_all(commands, Duration::from_secs(5)).await.unwrap();
+    service.cluster().await.propose_all(commands, Duration::from_secs(5)).await.unwrap();
     let answer = service.call("POST", "/v1/spaces", json!({"name": "one more"})).await;
     assert_eq!(answer.code(409), "conflict");
 }

@@ -52,14 +52,14 @@ fn subscription(id: &str, kind: &str, created: u64, status: &str, price: &str) -
     event(id, &format!("customer.subscription.{kind}"), created, object)
 }
 
-fn account(service: &Service) -> Account {
-    service.cluster.state().view().get::<Accounts>(&ACCOUNT).unwrap().unwrap()
+async fn account(service: &Service) -> Account {
+    service.cluster().await.state().view().get::<Accounts>(&ACCOUNT).unwrap().unwrap()
 }
 
 /// Delivers an event, and looks at the plan and the subscription after it.
 async fn check(service: &Service, body: &str, plan: Plan, subscription: Option<&str>) {
     assert_eq!(deliver(service, body).await.data(200), json!({"received": true}), "{body}");
-    let account = account(service);
+    let account = account(service).await;
     let found = account.billing.as_ref().and_then(|billing| billing.subscription.as_deref());
     assert_eq!((account.plan, found), (plan, subscription), "after {body}");
 }
@@ -102,7 +102,7 @@ async fn an_event_takes_effect_once() {
     service.clock.advance(Duration::from_secs(6 * 86_400));
     let signature = stripe::sign(START.as_secs() + 6 * 86_400, &first);
     deliver_signed(&service, &first, Some(&signature)).await.data(200);
-    assert_eq!(account(&service).plan, Plan::Maker);
+    assert_eq!(account(&service).await.plan, Plan::Maker);
 }
 
 #[tokio::test]
@@ -154,7 +154,7 @@ async fn what_stripe_did_not_sign_is_refused() {
     assert_eq!(deliver_signed(&service, &other, Some(&good)).await.faults(400), ["Stripe-Signature"]);
     let huge = " ".repeat(1024 * 1024 + 1);
     assert_eq!(deliver(&service, &huge).await.code(413), "payload_too_large");
-    assert_eq!(account(&service).plan, Plan::Free);
+    assert_eq!(account(&service).await.plan, Plan::Free);
     deliver_signed(&service, &body, Some(&good)).await.data(200);
-    assert_eq!(account(&service).plan, Plan::Scale);
+    assert_eq!(account(&service).await.plan, Plan::Scale);
 }

@@ -1,6 +1,7 @@
 //! What we promise. The table is [`PROPERTIES`]; each property has a file, and each file has histories that
 //! it must refuse.
 
+pub mod answered_once;
 pub mod every_firing_once;
 pub mod history_agrees;
 pub mod on_time;
@@ -43,6 +44,12 @@ pub const PROPERTIES: &[Property] = &[
         promise: "what the API says happened is what the target saw: no success without a call, no answered \
                   call without a success, nothing left unfinished",
         check: history_agrees::check,
+    },
+    Property {
+        name: "answered_once",
+        promise: "a POST that names itself takes effect once however often it is repeated, and every repetition \
+                  gets the same answer, byte for byte",
+        check: answered_once::check,
     },
 ];
 
@@ -245,6 +252,26 @@ pub enum Violation {
         /// Of the API.
         shown: Instant,
     },
+    /// Two answers to one POST.
+    #[error("two answers: {key} was answered {first} and {second}")]
+    TwoAnswers {
+        /// Its name.
+        key: String,
+        /// The first answer.
+        first: String,
+        /// Another.
+        second: String,
+    },
+    /// A POST that was acknowledged has not had the one effect that was answered.
+    #[error("not once: {key} was answered with {answered}, the API lists {listed:?}")]
+    NotOnce {
+        /// Its name.
+        key: String,
+        /// The job that was answered.
+        answered: JobId,
+        /// The jobs there are.
+        listed: Vec<JobId>,
+    },
     /// The history itself is no use: a schedule that cannot be computed.
     #[error("unreadable: {0}")]
     Unreadable(String),
@@ -259,7 +286,7 @@ mod tests {
     #[test]
     fn names_are_the_files_and_all_are_checked() {
         let names: Vec<_> = PROPERTIES.iter().map(|property| property.name).collect();
-        assert_eq!(names, ["every_firing_once", "on_time", "history_agrees"]);
+        assert_eq!(names, ["every_firing_once", "on_time", "history_agrees", "answered_once"]);
         // A history that is wrong in all three ways.
         let mut history = History::default();
         history.record(Event::JobCreated(job("a")));

@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// Names the file itself, and so has no place in it.
 const CONFIG: &str = "config";
+/// May be a table in the file, whose entries are values of the flag.
+const PLANS: &str = "plans";
 
 pub(super) enum Merged {
     Show(String),
@@ -81,24 +83,53 @@ fn file(name: &[&str], flags: &[String], path: &Path) -> Result<Vec<OsString>, C
         if flag == CONFIG || !flags.contains(&flag) {
             return Err(ConfigError::new(format!("{shown}: unknown key \"{key}\"")));
         }
-        let value = match value {
-            toml::Value::String(text) => text.clone(),
-            toml::Value::Integer(number) => number.to_string(),
-            toml::Value::Boolean(yes) => yes.to_string(),
-            toml::Value::Float(_)
-            | toml::Value::Datetime(_)
-            | toml::Value::Array(_)
-            | toml::Value::Table(_) => {
-                let message = format!("{shown}: \"{key}\" must be a text, a whole number, true or false");
-                return Err(ConfigError::new(message));
+        let arguments = match value {
+            toml::Value::Table(entries) if flag == PLANS => entries_of(entries)
+                .into_iter()
+                .map(|(path, value)| {
+                    let source = format!("{shown}: \"{key}.{path}\"");
+                    let entry = format!("{path}={}", as_text(value, &source)?);
+                    as_flag(name, &flag, &entry, &source)
+                })
+                .collect::<Result<_, _>>()?,
+            value => {
+                let source = format!("{shown}: \"{key}\"");
+                vec![as_flag(name, &flag, &as_text(value, &source)?, &source)?]
             }
         };
-        let argument = as_flag(name, &flag, &value, &format!("{shown}: \"{key}\""))?;
-        if values.insert(flag, argument).is_some() {
+        if values.insert(flag, arguments).is_some() {
             return Err(ConfigError::new(format!("{shown}: \"{key}\" is set twice")));
         }
     }
-    Ok(values.into_values().collect())
+    Ok(values.into_values().flatten().collect())
+}
+
+/// What stands in a table and the tables in it, under the names that lead there: `maker.jobs`.
+fn entries_of(table: &toml::Table) -> Vec<(String, &toml::Value)> {
+    let mut entries = Vec::new();
+    for (key, value) in table {
+        match value {
+            toml::Value::Table(inner) => {
+                entries.extend(
+                    entries_of(inner).into_iter().map(|(path, value)| (format!("{key}.{path}"), value)),
+                );
+            }
+            value => entries.push((key.clone(), value)),
+        }
+    }
+    entries
+}
+
+/// A value of the file as a flag takes it.
+fn as_text(value: &toml::Value, source: &str) -> Result<String, ConfigError> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Integer(number) => Ok(number.to_string()),
+        toml::Value::Boolean(yes) => Ok(yes.to_string()),
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+            Err(ConfigError::new(format!("{source} must be a text, a whole number, true or false")))
+        }
+    }
 }
 
 /// The names of the command's flags.

@@ -1,6 +1,6 @@
 use super::*;
 use api::services::{Price, Services};
-use domain::account::Plan;
+use domain::account::{Plan, PlanLimits, Plans};
 use domain::id::AccountId;
 use std::path::Path;
 use tempfile::TempDir;
@@ -59,6 +59,7 @@ fn the_defaults_are_those_of_the_manual() {
         environment: Environment::Production,
         egress: EgressPolicy::default(),
         bootstrap_api_key: None,
+        plans: Plans::default(),
         rate_limits: api::RateLimits::default(),
         registration: SignUp::Closed,
         smtp: None,
@@ -136,6 +137,82 @@ fn everything_can_come_from_the_environment_or_the_file() {
     assert_eq!(server("server", &[&format!("JUSTRUN_CONFIG={path}")]).advertise_rpc_addr, "h:1");
     let config = file(&dir, "nodes = 5");
     assert_eq!(dev(&format!("dev {config}"), &["JUSTRUN_API_PORT=1"]).nodes, 5);
+}
+
+#[test]
+fn the_table_of_plans_is_changed_entry_by_entry() {
+    let dir = TempDir::new().unwrap();
+    let config = file(
+        &dir,
+        "[plans.maker]\njobs = 100\ngeneral_per_minute = 400\nrun-per-minute = 20\n\
+         diagnoses_per_day = 0\nhistory_days = 14\n[plans.free]\njobs = 'unlimited'",
+    );
+    let line = format!("{REQUIRED} {config}");
+    let maker = PlanLimits {
+        jobs_max: Some(100),
+        general_per_minute: Some(400),
+        run_per_minute: Some(20),
+        diagnoses_per_day: Some(0),
+        history_days: 14,
+    };
+    let mut expected = Plans { maker, ..Plans::default() };
+    expected.free.jobs_max = None;
+    assert_eq!(server(&line, &[]).plans, expected);
+
+    // Each layer changes what it names, and leaves the rest.
+    expected.maker.jobs_max = Some(150);
+    expected.pro.run_per_minute = None;
+    let env = ["JUSTRUN_PLANS=maker.jobs=150,pro.run_per_minute=unlimited"];
+    assert_eq!(server(&line, &env).plans, expected);
+    expected.maker.jobs_max = Some(200);
+    expected.scale.history_days = u64::MAX;
+    let flags = "--plans maker.jobs=200 --plans scale.history-days=unlimited";
+    assert_eq!(server(&format!("{line} {flags}"), &env).plans, expected);
+
+    let config = file(&dir, "plans = 'maker.jobs=100'");
+    assert_eq!(server(&format!("{REQUIRED} {config}"), &[]).plans.maker.jobs_max, Some(100));
+}
+
+#[test]
+fn what_is_no_entry_of_the_table_of_plans_is_refused() {
+    for (value, reason) in [
+        ("maker", "must be PLAN.LIMIT=N"),
+        ("jobs=1", "must be PLAN.LIMIT=N"),
+        ("gold.jobs=1", "there is no plan \"gold\": free, maker, pro, scale"),
+        (
+            "maker.jbos=1",
+            "plans do not limit \"jbos\": jobs, general_per_minute, run_per_minute, diagnoses_per_day, history_days",
+        ),
+        ("maker.jobs=-1", "jobs must be a whole number from 0, or unlimited"),
+        ("maker.jobs=many", "jobs must be a whole number from 0, or unlimited"),
+        // Nothing could be asked at all, not even why.
+        ("maker.general_per_minute=0", "general_per_minute must be a whole number from 1, or unlimited"),
+        ("maker.history_days=0", "history_days must be a whole number from 1, or unlimited"),
+        ("maker.jobs=18446744073709551616", "jobs must be a whole number from 0, or unlimited"),
+    ] {
+        let invalid = format!("invalid value '{value}' for '--plans <PLAN.LIMIT=N,…>': {reason}");
+        check_refused(&format!("{REQUIRED} --plans {value}"), &invalid);
+        assert_eq!(
+            refused(REQUIRED, &[&format!("JUSTRUN_PLANS={value}")]),
+            format!("JUSTRUN_PLANS: {invalid}")
+        );
+    }
+
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("justrun.toml");
+    for (text, key, reason) in [
+        ("[plans.gold]\njobs = 1", "plans.gold.jobs", "there is no plan \"gold\""),
+        ("[plans.pro]\njbos = 1", "plans.pro.jbos", "plans do not limit \"jbos\""),
+        ("[plans.pro]\njobs = true", "plans.pro.jobs", "jobs must be a whole number from 0, or unlimited"),
+        ("[plans.pro]\njobs = 1.5", "plans.pro.jobs", "must be a text, a whole number, true or false"),
+        ("[plans.pro.jobs]\nmax = 1", "plans.pro.jobs.max", "plans do not limit \"jobs.max\""),
+        ("[plans]\npro = 1", "plans.pro", "must be PLAN.LIMIT=N"),
+        ("[cluster]\na = 1", "cluster", "must be a text, a whole number, true or false"),
+    ] {
+        let message = refused(&format!("{REQUIRED} {}", file(&dir, text)), &[]);
+        assert!(message.starts_with(&format!("{}: \"{key}\"", path.display())), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! On a cluster of one node, whose clock is moved by hand.
 
 use super::*;
+use crate::samples;
 use domain::account::{Account, ApiKey, Plan};
 use domain::execution::{Attempt, AttemptResult, Outcome};
 use domain::id::{ExecutionId, KeyId, NodeId};
@@ -100,28 +101,12 @@ impl Scene {
     fn job(&self, id: u64, space: Option<SpaceId>) -> Command {
         let now = self.clock.now();
         let job = Job {
-            id: JobId(id),
             account: ACCOUNT,
             space,
-            name: "job".to_owned(),
             cron_expression: "*/5 * * * *".to_owned(),
-            timezone: "UTC".to_owned(),
-            request: domain::job::Request {
-                url: "https://example.com".to_owned(),
-                method: domain::job::Method::Get,
-                headers: Vec::new(),
-                body: None,
-                timeout_sec: 30,
-            },
-            retry: domain::job::Retry::default(),
-            tags: Vec::new(),
-            store_response_body: false,
-            alert_channels: None,
-            overlap: domain::job::OverlapPolicy::Allow,
-            misfire: domain::job::MisfirePolicy::RunOnce,
-            delivery: domain::job::Delivery::AtLeastOnce,
             created_at: now,
             updated_at: now,
+            ..samples::job(JobId(id))
         };
         let next_run_at = Some(now.plus(Duration::from_secs(300)));
         Command::CreateJob(Box::new(CreateJob { job, next_run_at, paused: false, jobs_max: None }))
@@ -180,18 +165,7 @@ impl Scene {
     /// Makes a space with some jobs that its owner pauses and dies before their cursors have followed.
     async fn abandon(&self, jobs: u64) {
         let at = self.clock.now();
-        let space = Space {
-            id: SPACE,
-            account: ACCOUNT,
-            name: "Production".to_owned(),
-            timezone: "UTC".to_owned(),
-            paused_at: None,
-            generation: 0,
-            turned_at: Timestamp::EPOCH,
-            jobs: 0,
-            created_at: at,
-            updated_at: at,
-        };
+        let space = Space { account: ACCOUNT, created_at: at, updated_at: at, ..samples::space(SPACE) };
         self.propose(vec![Command::CreateSpace(CreateSpace { space })]).await;
         for first in (0..jobs).step_by(100) {
             let jobs = (first..jobs.min(first + 100)).map(|id| self.job(id, Some(SPACE)));

@@ -17,7 +17,7 @@ mod tests;
 
 pub(crate) use email::{Mailer, SmtpError};
 pub(crate) use lanes::Lanes;
-pub(crate) use outcomes::OutcomeRecorder;
+pub(crate) use outcomes::outcome_recorder;
 pub(crate) use service::{Notifier, NotifierHandle, Order, Stand, Standing};
 
 use crate::executor::egress::EgressPolicy;

@@ -107,9 +107,10 @@ fn is_made_up_for(facts: &Facts<'_>, until: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::samples;
     use domain::execution::{AttemptResult, Failure, Outcome};
-    use domain::id::{AccountId, JobId, NodeId};
-    use domain::job::{Delivery, Method, Request};
+    use domain::id::{JobId, NodeId};
+    use domain::job::Delivery;
     use domain::node::Incarnation;
     use domain::schedule::Schedule;
 
@@ -120,30 +121,7 @@ mod tests {
     }
 
     fn job(overlap: OverlapPolicy) -> Job {
-        Job {
-            id: JOB,
-            account: AccountId(1),
-            space: None,
-            name: "payroll".to_owned(),
-            cron_expression: "* * * * *".to_owned(),
-            timezone: "UTC".to_owned(),
-            request: Request {
-                url: "https://example.com".to_owned(),
-                method: Method::Get,
-                headers: Vec::new(),
-                body: None,
-                timeout_sec: 30,
-            },
-            retry: domain::job::Retry::default(),
-            tags: Vec::new(),
-            store_response_body: false,
-            alert_channels: None,
-            overlap,
-            misfire: MisfirePolicy::RunOnce,
-            delivery: Delivery::AtLeastOnce,
-            created_at: Timestamp::EPOCH,
-            updated_at: Timestamp::EPOCH,
-        }
+        Job { overlap, ..samples::job(JOB) }
     }
 
     fn scheduled(secs: u64) -> Execution {

@@ -17,7 +17,7 @@ use raft::command::{
     Applied, Command, CreateJob, DeleteChannel, DeleteJob, DrainNode, PauseJob, UpdateChannel,
 };
 use std::time::Duration;
-use storage::schema::{Channels, DeliveryClaims};
+use storage::schema::{Channels, DeliveryClaims, DueKey};
 
 /// A machine with a job, and one channel that hears everything.
 fn machine() -> (Machine, JobId) {
@@ -198,6 +198,7 @@ fn a_failed_attempt_is_made_again_by_anybody() {
     let first = machine.report(ONE, id, 1, failed(at(8)));
     machine.done(first.clone());
     assert_eq!((machine.waits_for(id), machine.delivery(id).attempt), (Some(at(8)), 2));
+    assert_eq!(machine.claim_delivery(TWO, id, 1), Err(Rejection::NotClaimable), "that attempt is over");
     assert_eq!(last_delivery(&machine), Some(LastDelivery { at: at(3), error: Some("HTTP 503".to_owned()) }));
     machine.refused(first.clone(), Rejection::NotClaimable);
 
@@ -238,6 +239,8 @@ fn what_a_lost_process_held_is_due_at_once() {
         machine.set(at(secs));
         if expires {
             machine.expire(node);
+            let due = Effect::Due(DueKey::new(at(secs), DueItem::Delivery(id)));
+            assert!(machine.effects.contains(&due), "the scheduler is told: {:?}", machine.effects);
             assert_eq!(machine.claim_delivery(node, id, 1), Err(Rejection::NotLive));
             assert_eq!(machine.waits_for(id), Some(at(secs)));
         }

@@ -2,9 +2,10 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::executor::egress::EgressPolicy;
 use crate::executor::http::HttpSettings;
+use crate::samples;
 use domain::execution::ExecutionStatus;
-use domain::id::{AccountId, ExecutionId, JobId};
-use domain::job::{Delivery, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
+use domain::id::{ExecutionId, JobId};
+use domain::job::{Delivery, Request};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,24 +18,8 @@ const INCARNATION: Incarnation = Incarnation(7);
 const SOON: Duration = Duration::from_secs(10);
 
 fn job(url: String) -> Job {
-    Job {
-        id: JobId(7),
-        account: AccountId(1),
-        space: None,
-        name: "payroll".to_owned(),
-        cron_expression: "* * * * *".to_owned(),
-        timezone: "UTC".to_owned(),
-        request: Request { url, method: Method::Get, headers: Vec::new(), body: None, timeout_sec: 30 },
-        retry: Retry::default(),
-        tags: Vec::new(),
-        store_response_body: false,
-        alert_channels: None,
-        overlap: OverlapPolicy::Allow,
-        misfire: MisfirePolicy::RunOnce,
-        delivery: Delivery::AtLeastOnce,
-        created_at: Timestamp::EPOCH,
-        updated_at: Timestamp::EPOCH,
-    }
+    let job = samples::job(JobId(7));
+    Job { request: Request { url, ..job.request }, ..job }
 }
 
 fn id(secs: u64) -> ExecutionId {

@@ -1,7 +1,8 @@
 use super::*;
+use crate::samples;
 use bytes::Bytes;
-use domain::id::{AccountId, JobId, SpaceId};
-use domain::job::{Delivery, JobState, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
+use domain::id::{JobId, SpaceId};
+use domain::job::{Delivery, JobState};
 use domain::space::Space;
 use storage::{Settings, StateTxn, Storage};
 use tempfile::TempDir;
@@ -13,45 +14,11 @@ const JOB: JobId = JobId(9);
 const DUE: Timestamp = Timestamp::from_secs(120);
 
 fn job() -> Job {
-    Job {
-        id: JOB,
-        account: AccountId(1),
-        space: Some(SPACE),
-        name: "payroll".to_owned(),
-        cron_expression: "* * * * *".to_owned(),
-        timezone: "UTC".to_owned(),
-        request: Request {
-            url: "https://example.com".to_owned(),
-            method: Method::Get,
-            headers: Vec::new(),
-            body: None,
-            timeout_sec: 30,
-        },
-        retry: Retry::default(),
-        tags: Vec::new(),
-        store_response_body: false,
-        alert_channels: None,
-        overlap: OverlapPolicy::Allow,
-        misfire: MisfirePolicy::RunOnce,
-        delivery: Delivery::AtLeastOnce,
-        created_at: Timestamp::EPOCH,
-        updated_at: Timestamp::EPOCH,
-    }
+    Job { space: Some(SPACE), ..samples::job(JOB) }
 }
 
 fn space(paused_at: Option<Timestamp>) -> Space {
-    Space {
-        id: SPACE,
-        account: AccountId(1),
-        name: "Production".to_owned(),
-        timezone: "UTC".to_owned(),
-        paused_at,
-        generation: 0,
-        turned_at: Timestamp::EPOCH,
-        jobs: 0,
-        created_at: Timestamp::EPOCH,
-        updated_at: Timestamp::EPOCH,
-    }
+    Space { paused_at, ..samples::space(SPACE) }
 }
 
 fn change(state: &State, change: impl FnOnce(&mut StateTxn<'_>) -> Result<(), storage::Error>) {
