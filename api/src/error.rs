@@ -3,7 +3,7 @@
 use crate::fields::{Issue, Issues};
 use crate::openapi::words::ErrorCodeWord;
 use axum::http::StatusCode;
-use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use domain::rejection::Rejection;
 use raft::{ProposeError, ReadError};
@@ -232,6 +232,8 @@ impl IntoResponse for ApiError {
             }
             Self::RateLimited { retry_after } => {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after));
+                // Proxies of images keep for a year what does not forbid it.
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             Self::Answered => {
                 response.extensions_mut().insert(AnsweredBefore);

@@ -1,7 +1,7 @@
 //! Bodies, queries and ids that fail in our error shape.
 
 use crate::error::ApiError;
-use crate::fields::{self, Issues};
+use crate::fields::{self, Fields, Issues};
 use crate::json::{self, Value};
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
@@ -47,8 +47,11 @@ async fn json_of(request: Request, bytes_max: usize) -> Result<Value, ApiError> 
         return Err(ApiError::MediaType);
     }
     let bytes = collect(request, bytes_max).await?;
-    json::parse(&bytes)
-        .map_err(|error| fields::misshapen(fields::ROOT, format!("is not valid JSON: {error}")))
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+    json::parse(bytes).map_err(|error| fields::misshapen(fields::ROOT, format!("is not valid JSON: {error}")))
 }
 
 /// The whole body of a request, of `bytes_max` bytes at most.
@@ -74,6 +77,31 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn announced_bytes(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH).and_then(|value: &HeaderValue| value.to_str().ok()?.parse().ok())
+}
+
+/// Nothing, for requests that need no body: an empty one, or an object without fields. Whoever sends more believes
+/// that it does something.
+pub(crate) struct NoBody;
+
+impl<S: Send + Sync> FromRequest<S> for NoBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let is_json = is_json(request.headers());
+        let bytes = collect(request, limits::API_BODY_BYTES_MAX).await?;
+        if bytes.is_empty() {
+            return Ok(Self);
+        }
+        if !is_json {
+            return Err(ApiError::MediaType);
+        }
+        let mut issues = Issues::default();
+        if let Some(fields) = Fields::of(&parse(&bytes)?, "", &mut issues) {
+            fields.finish();
+        }
+        issues.refuse()?;
+        Ok(Self)
+    }
 }
 
 /// The parameters of the query, decoded. Parameters that nobody asks for are ignored, since proxies and

@@ -5,7 +5,7 @@ use crate::Deps;
 use crate::auth::{self, Principal};
 use crate::error::{AnsweredBefore, ApiError};
 use crate::once::{self, Named};
-use crate::rate_limit::{Bucket, RateLimiter, Standing};
+use crate::rate_limit::{Bucket, RateLimiter, Standing, Stranger};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub(crate) struct Gate {
     pub(crate) deps: Deps,
     pub(crate) limiter: RateLimiter,
+}
+
+impl Gate {
+    /// Where the request comes from.
+    fn address(&self, request: &Request) -> IpAddr {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer =
+            peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip().to_canonical());
+        self.deps.proxies.client(peer, request.headers())
+    }
 }
 
 /// Wraps every route that needs a credential.
@@ -34,22 +44,20 @@ pub(crate) async fn pass_here(State(gate): State<Gate>, request: Request, next: 
 /// Wraps the routes by which one gets a credential: nobody speaks yet, but whoever asks sees every change that
 /// was acknowledged before, and may name the request as others do.
 pub(crate) async fn pass_stranger(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let standing = gate.limiter.address(address(&request));
-    let answer = match standing.map_or(Ok(()), |standing| standing.admit()) {
-        Ok(()) => admit_stranger(&gate.deps, request, next).await,
-        Err(error) => Err(error),
-    };
-    shown(standing, answer)
+    let standing = gate.limiter.address(Stranger::SigningIn, gate.address(&request));
+    answered(standing, async { admit_stranger(&gate.deps, request, next).await }).await
 }
 
 /// Wraps what needs no credential at all: only how often an address may ask.
 pub(crate) async fn pass_open(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let standing = gate.limiter.address(address(&request));
-    let answer = match standing.map_or(Ok(()), |standing| standing.admit()) {
-        Ok(()) => Ok(next.run(request).await),
-        Err(error) => Err(error),
-    };
-    shown(standing, answer)
+    let standing = gate.limiter.address(Stranger::Looking, gate.address(&request));
+    answered(standing, async { Ok(next.run(request).await) }).await
+}
+
+/// Wraps what shows by a signature that it may call.
+pub(crate) async fn pass_signed(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let standing = gate.limiter.address(Stranger::Signed, gate.address(&request));
+    answered(standing, async { Ok(next.run(request).await) }).await
 }
 
 async fn admit_stranger(deps: &Deps, request: Request, next: Next) -> Result<Response, ApiError> {
@@ -67,19 +75,15 @@ async fn admit(
     let principal = match principal {
         Ok(principal) => principal,
         Err(ApiError::Unauthorized) => {
-            let standing = gate.limiter.address(address(&request));
-            let refusal = standing.and_then(|standing| standing.admit().err());
-            return shown(standing, Err(refusal.unwrap_or(ApiError::Unauthorized)));
+            let standing = gate.limiter.address(Stranger::Unknown, gate.address(&request));
+            return answered(standing, async { Err(ApiError::Unauthorized) }).await;
         }
         Err(error) => return error.into_response(),
     };
     let plan = gate.deps.plans.of(principal.plan);
     let standing = gate.limiter.account(principal.account, bucket(&request), plan).await;
-    if let Some(Err(error)) = standing.map(|standing| standing.admit()) {
-        return shown(standing, Err(error));
-    }
     request.extensions_mut().insert(principal);
-    shown(standing, answer_once(&gate.deps, principal.account, request, next).await)
+    answered(standing, answer_once(&gate.deps, principal.account, request, next)).await
 }
 
 /// Manual runs have a limit of their own (documented).
@@ -88,13 +92,15 @@ fn bucket(request: &Request) -> Bucket {
     if path == Some("/v1/jobs/{id}/run") { Bucket::Run } else { Bucket::General }
 }
 
-/// Where the request comes from.
-fn address(request: &Request) -> IpAddr {
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
-    peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip().to_canonical())
-}
-
-fn shown(standing: Option<Standing>, answer: Result<Response, ApiError>) -> Response {
+/// Answers unless it is one request too many, and shows where the caller stands.
+async fn answered(
+    standing: Option<Standing>,
+    answer: impl Future<Output = Result<Response, ApiError>>,
+) -> Response {
+    let answer = match standing.map_or(Ok(()), |standing| standing.admit()) {
+        Ok(()) => answer.await,
+        Err(error) => Err(error),
+    };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     if let Some(standing) = standing {
         standing.show(response.headers_mut());

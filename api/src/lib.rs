@@ -24,6 +24,7 @@ mod openapi; // the document, and a page to browse it
 pub mod outbound; // calls to services outside
 mod page; // lists in pages
 mod passwords; // hashed a few at a time
+mod proxies; // whom they speak for
 mod rate_limit; // how often they may
 mod resources; // one file a resource
 mod routes; // THE TABLE: what can be called
@@ -48,6 +49,7 @@ pub use error::ApiError;
 pub use key_use::KeyUse;
 pub use keys::{hash_key, mint_key, stored_key};
 pub use passwords::{HashError, Passwords, hash_password};
+pub use proxies::Proxies;
 pub use rate_limit::RateLimits;
 pub use server::serve;
 
@@ -66,6 +68,8 @@ pub struct Deps {
     pub plans: Arc<Plans>,
     /// Limits of all accounts in place of their plans'.
     pub rate_limits: RateLimits,
+    /// Proxies that are believed.
+    pub proxies: Arc<Proxies>,
     /// Notes when API keys are used.
     pub key_use: KeyUse,
     /// Where passwords wait for their turn.
@@ -115,8 +119,6 @@ pub trait ChannelTester: Send + Sync {
 /// Everything that can be called, as one service.
 pub fn router(deps: Deps) -> Router {
     routes::table(&deps)
-        .fallback(routes::not_found)
-        .method_not_allowed_fallback(routes::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(deps.clone(), observe::observe))
         .layer(axum::middleware::from_fn(drain::drain))
         .with_state(deps)

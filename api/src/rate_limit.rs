@@ -25,8 +25,6 @@ const WINDOW_SEC: u64 = 60;
 const BATCHES: u64 = 100;
 /// How long the leader may take to answer by default.
 const PATIENCE: Duration = Duration::from_millis(50);
-/// Requests a minute that an address may make without a valid credential: guesses, sign-ins, badges.
-const UNKNOWN_PER_MINUTE: u64 = 600;
 
 /// What the headers of every answer say, with an example.
 pub(crate) const HEADERS: [(&str, &str, u64); 3] = [
@@ -45,6 +43,30 @@ pub(crate) enum Bucket {
     General,
     /// Manual runs.
     Run,
+}
+
+/// Which of an address's limits a request without a credential counts against. They are apart, so that nobody who looks
+/// at badges, or breaks into accounts, keeps others behind the same address from signing in or events from arriving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stranger {
+    /// Shows a credential that is not valid, or none where one is needed.
+    Unknown,
+    /// Wants a credential.
+    SigningIn,
+    /// Looks at what is there for everybody.
+    Looking,
+    /// Brings events that bear a signature.
+    Signed,
+}
+
+impl Stranger {
+    fn per_minute(self) -> u64 {
+        match self {
+            Self::Unknown | Self::SigningIn => 600,
+            // An image proxy asks for all who read a page.
+            Self::Looking | Self::Signed => 6_000,
+        }
+    }
 }
 
 /// Limits of all accounts in place of their plans', as an operator may set them.
@@ -100,7 +122,7 @@ pub(crate) struct RateLimiter {
     clock: Arc<dyn Clock>,
     limits: RateLimits,
     accounts: Arc<Mutex<Entries>>,
-    addresses: Arc<Mutex<Counts<IpAddr>>>,
+    addresses: Arc<Mutex<Counts<(Stranger, IpAddr)>>>,
 }
 
 /// What this node has of one limit of one account.
@@ -232,13 +254,24 @@ impl RateLimiter {
     }
 
     /// Counts a request that showed no valid credential, or needs none.
-    pub(crate) fn address(&self, address: IpAddr) -> Option<Standing> {
+    pub(crate) fn address(&self, stranger: Stranger, address: IpAddr) -> Option<Standing> {
         if self.limits.general == Some(0) {
             return None;
         }
         let now = self.clock.now();
-        let before = self.addresses.lock().count(now.as_secs() / WINDOW_SEC, address);
-        Some(standing(UNKNOWN_PER_MINUTE, UNKNOWN_PER_MINUTE.checked_sub(before + 1), now))
+        let before = self.addresses.lock().count(now.as_secs() / WINDOW_SEC, (stranger, network(address)));
+        let limit = stranger.per_minute();
+        Some(standing(limit, limit.checked_sub(before + 1), now))
+    }
+}
+
+/// What is counted as one: whoever has an IPv6 address has 2^64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    /// The part of an address that is given out.
+    const PREFIX: u128 = u128::MAX << 64;
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() & PREFIX).into()),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -277,6 +310,14 @@ mod tests {
         assert_eq!(purse.spend(7), None);
         purse.tokens = 9;
         assert_eq!(purse.spend(8), None);
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_are_one() {
+        let network = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(network("192.0.2.7"), "192.0.2.7");
+        assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::resources::{
     api_keys, badges, billing, channels, cluster, diagnoses, executions, jobs, migrate, sessions, spaces,
 };
 use axum::Router;
+use axum::handler::Handler;
 use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -62,29 +63,35 @@ pub(crate) fn table(deps: &Deps) -> Router<Deps> {
     let answers_here = Router::new()
         .route("/v1/cluster", get(cluster::get))
         .route_layer(from_fn_with_state(gate.clone(), gate::pass_here));
-    let open = Router::new()
+    let signed = Router::new()
         .route("/v1/billing/stripe/webhook", post(billing::webhook))
+        .route_layer(from_fn_with_state(gate.clone(), gate::pass_signed));
+    let open = Router::new()
         .route("/badges/{id}/status.svg", get(badges::status))
         .route("/badges/{id}/uptime.svg", get(badges::uptime))
         .route("/openapi.json", get(openapi::document))
         .merge(openapi::page())
-        .route_layer(from_fn_with_state(gate, gate::pass_open));
+        .route_layer(from_fn_with_state(gate.clone(), gate::pass_open));
+    let counted = from_fn_with_state(gate, gate::pass_open);
     needs_credential
+        .merge(signed)
         .merge(open)
         .merge(gives_credential)
         .merge(answers_here)
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .fallback(not_found.layer(counted.clone()))
+        .method_not_allowed_fallback(method_not_allowed.layer(counted))
 }
 
 /// What no path leads to.
-pub(crate) async fn not_found() -> ApiError {
+async fn not_found() -> ApiError {
     ApiError::NotFound("resource")
 }
 
 /// A path that exists, with a method that does not. `Allow` is added by the router.
-pub(crate) async fn method_not_allowed(method: Method) -> Response {
+async fn method_not_allowed(method: Method) -> Response {
     if method == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
     } else {

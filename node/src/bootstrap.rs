@@ -252,6 +252,7 @@ pub async fn run(
         tester: Arc::new(senders),
         plans,
         rate_limits: settings.rate_limits,
+        proxies: Arc::new(settings.proxies.clone()),
         key_use: key_use_handle,
         passwords: api::Passwords::default(),
         registration_open: settings.registration == SignUp::Open,

@@ -155,6 +155,10 @@ pub(crate) struct ServerArgs {
     /// Manual runs a minute for every account instead of its plan's; 0 switches the limit off
     #[arg(long, value_name = "N")]
     pub(crate) rate_limit_run: Option<u64>,
+    /// Addresses or networks of the proxies in front of the nodes. From them alone X-Forwarded-For is believed, so
+    /// that requests without a credential are limited by the address of the client [default: none]
+    #[arg(long, value_name = "CIDR,…")]
+    pub(crate) trusted_proxies: Option<String>,
     /// Whether strangers may make themselves an account, on plan free, by signing up for the dashboard: open
     /// or closed [default: closed]
     #[arg(long, value_name = "NAME")]

@@ -16,11 +16,12 @@ use clap::ValueEnum;
 use domain::account::Plans;
 use domain::id::NodeId;
 use domain::limits;
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +165,8 @@ pub struct ServerSettings {
     pub plans: Plans,
     /// Limits of all accounts in place of their plans'.
     pub rate_limits: api::RateLimits,
+    /// Proxies that are believed when they say whom a request comes from.
+    pub proxies: api::Proxies,
     /// Who may make an account.
     pub registration: SignUp,
     /// The mail server, if there is one.
@@ -293,6 +296,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             run: args.rate_limit_run,
             ..api::RateLimits::default()
         },
+        proxies: proxies(args.trusted_proxies.as_deref().unwrap_or_default())?,
         registration: args.registration.unwrap_or_default(),
         smtp: smtp(args.smtp_url, args.smtp_from)?,
         services,
@@ -311,6 +315,21 @@ fn smtp(url: Option<Secret>, from: Option<String>) -> Result<Option<SmtpSettings
         Err(error @ SmtpError::Url) => Err(invalid("smtp-url", error)),
         Err(error @ SmtpError::From) => Err(invalid("smtp-from", error)),
     }
+}
+
+/// `10.0.0.0/8,192.0.2.7`
+fn proxies(text: &str) -> Result<api::Proxies, ConfigError> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let networks = entries.map(|entry| {
+        let alone = || entry.parse::<IpAddr>().map(IpNet::from);
+        entry.parse::<IpNet>().or_else(|_| alone()).map_err(|_| {
+            invalid(
+                "trusted-proxies",
+                format!("\"{entry}\" is neither an address nor a network such as 10.0.0.0/8"),
+            )
+        })
+    });
+    Ok(api::Proxies::new(networks.collect::<Result<_, _>>()?))
 }
 
 fn claim_ahead(ms: u64) -> Result<Duration, ConfigError> {

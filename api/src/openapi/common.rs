@@ -80,21 +80,25 @@ fn complete(path: &str, method: &HttpMethod, operation: &mut Operation) {
     let in_pages =
         parameters.clone().any(|parameter| matches!(parameter, RefOr::T(it) if it.name == "per_page"));
     let (has_query, has_id) = (has(ParameterIn::Query), has(ParameterIn::Path));
-    let may_be_named = *method == HttpMethod::Post && !path.ends_with("/stripe/webhook");
+    // What bears a signature is read as it is.
+    let has_signature = path.ends_with("/stripe/webhook");
+    let may_be_named = *method == HttpMethod::Post && !has_signature;
     if may_be_named {
         operation.parameters.get_or_insert_default().push(idempotency_key().into());
     }
 
+    // A POST that needs no body must not have one that means something.
+    let is_read = has_body || *method == HttpMethod::Post;
     let is_limited = !UNLIMITED.contains(&path);
     let refused = [
-        (400, has_body),
+        (400, is_read),
         (401, !is_open),
         (404, has_id),
-        (408, has_body || may_be_named),
+        (408, is_read),
         (409, may_be_named),
-        (413, has_body || may_be_named),
-        (415, has_body),
-        (422, has_body || has_query || may_be_named),
+        (413, is_read),
+        (415, is_read && !has_signature),
+        (422, is_read || has_query),
         (429, is_limited),
         (500, is_limited),
         (503, is_limited),

@@ -8,7 +8,7 @@ use super::{Data, data};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::extract::Id;
+use crate::extract::{Id, NoBody};
 use crate::once::OnceKey;
 use crate::openapi::shape::IdInPath;
 use crate::outbound::{OutboundRequest, credential, endpoint};
@@ -93,6 +93,7 @@ pub(crate) async fn create(
     principal: Principal,
     once: OnceKey,
     Id(id): Id<ExecutionId>,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<DiagnosisOutput>>, ApiError> {
     let (job, execution, body) = executions::find(&deps, principal.account, id)?;
     let settings = deps.services.diagnosis.as_ref().ok_or(ApiError::DiagnosisNotConfigured)?;

@@ -4,7 +4,7 @@ use super::{Data, data};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::extract::Json;
+use crate::extract::{Json, NoBody};
 use crate::fields::{EMPTY, Fault, Fields, Issues};
 use crate::json::Value;
 use crate::once::OnceKey;
@@ -189,7 +189,11 @@ pub(crate) async fn login(
         (status = 409, description = "An API key was sent, which has no session."),
     ),
 )]
-pub(crate) async fn logout(State(deps): State<Deps>, principal: Principal) -> Result<StatusCode, ApiError> {
+pub(crate) async fn logout(
+    State(deps): State<Deps>,
+    principal: Principal,
+    NoBody: NoBody,
+) -> Result<StatusCode, ApiError> {
     // Ending a session twice is the same as once, and the token is refused from then on, so there is no answer
     // to remember.
     let Some(session) = principal.session else {

@@ -6,7 +6,7 @@ use crate::Deps;
 use crate::align::align_space;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::extract::{Id, Json, Named};
+use crate::extract::{Id, Json, Named, NoBody};
 use crate::fields::{Fields, Issues, label};
 use crate::json::Value;
 use crate::once::OnceKey;
@@ -285,6 +285,7 @@ pub(crate) async fn pause(
     principal: Principal,
     once: OnceKey,
     Id(id): Id<SpaceId>,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<Paused>>, ApiError> {
     let jobs_paused = active_jobs(&deps, principal.account, id).await?;
     let at = deps.clock.now();
@@ -311,6 +312,7 @@ pub(crate) async fn resume(
     principal: Principal,
     once: OnceKey,
     Id(id): Id<SpaceId>,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<Resumed>>, ApiError> {
     let jobs_resumed = active_jobs(&deps, principal.account, id).await?;
     let at = deps.clock.now();

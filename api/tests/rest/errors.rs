@@ -198,3 +198,23 @@ async fn every_answer_has_its_own_request_id() {
         assert!(seen.insert(answer.headers["x-request-id"].to_str().unwrap().to_owned()));
     }
 }
+
+#[tokio::test]
+async fn what_needs_no_body_takes_none_that_means_something() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    let run = format!("/v1/jobs/{job}/run");
+    for (body, status) in [("", 200), ("{}", 200), (" {} ", 200), ("null", 400), ("[]", 400), ("run", 400)] {
+        let answer = service.call_text("POST", &run, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{body}");
+    }
+    assert_eq!(service.call("POST", &run, json!({"body": "another"})).await.faults(400), ["body"]);
+    let request = Request::post(&run).header("authorization", format!("Bearer {KEY}"));
+    let answer = service.send(request.body("body=another".into()).unwrap()).await;
+    assert_eq!(answer.code(415), "unsupported_media_type");
+    for path in
+        [format!("/v1/jobs/{job}/pause"), format!("/v1/jobs/{job}/resume"), "/v1/billing/portal".to_owned()]
+    {
+        assert_eq!(service.call("POST", &path, json!({"a": 1})).await.faults(400), ["a"], "{path}");
+    }
+}

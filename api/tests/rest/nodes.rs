@@ -171,6 +171,7 @@ async fn start_one(
         tester: start.tester.clone(),
         plans: Arc::new(start.setup.plans),
         rate_limits: RateLimits { patience: start.setup.limit_patience, ..RateLimits::default() },
+        proxies: Arc::default(),
         key_use: noted,
         passwords: Passwords::default(),
         registration_open: true,

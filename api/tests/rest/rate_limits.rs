@@ -76,8 +76,25 @@ async fn guessing_keys_is_limited_by_address() {
         assert_eq!(guess().await.status.as_u16(), 401);
     }
     assert_eq!(guess().await.code(429), "rate_limit_exceeded");
-    // Whoever has a key is not held up by those who guess.
+    // Whoever has a key is not held up by those who guess, and neither is who signs in or looks at a badge.
     assert_eq!(service.send(request(KEY, "GET", "/v1/jobs", Body::empty())).await.status.as_u16(), 200);
+    let login = json!({"email": "ops@example.com", "password": "correct horse"});
+    assert_eq!(service.call_as("", "POST", "/v1/auth/login", login).await.code(401), "unauthorized");
+    let badge = "/badges/job_00000000001/status.svg";
+    assert_eq!(service.send(request("", "GET", badge, Body::empty())).await.status.as_u16(), 404);
+}
+
+#[tokio::test]
+async fn answers_of_no_route_show_where_the_caller_stands() {
+    let mut service = Service::start().await;
+    service.ask_only(NODE);
+    for (method, path, status, left) in
+        [("GET", "/v1/nope", 404, 5_999), ("PUT", "/v1/jobs", 405, 5_998), ("GET", "/nope", 404, 5_997)]
+    {
+        let answer = service.send(request(KEY, method, path, Body::empty())).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {path}");
+        assert_eq!(header(&answer, "x-ratelimit-remaining"), left.to_string(), "{method} {path}");
+    }
 }
 
 fn shown(answer: &Answer) -> [String; 3] {

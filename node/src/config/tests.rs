@@ -61,6 +61,7 @@ fn the_defaults_are_those_of_the_manual() {
         bootstrap_api_key: None,
         plans: Plans::default(),
         rate_limits: api::RateLimits::default(),
+        proxies: api::Proxies::default(),
         registration: SignUp::Closed,
         smtp: None,
         services: Services::new("http://127.0.0.1:8080/"),
@@ -509,4 +510,16 @@ fn a_mail_server_is_checked_at_the_start() {
         "--smtp-from must be an address: alerts@example.com or JustRun <alerts@example.com>",
     );
     check_refused(&with("--smtp-from ops@example.com"), "--smtp-from needs --smtp-url");
+}
+
+#[test]
+fn proxies_are_addresses_and_networks() {
+    let with = |flags: &str| format!("{REQUIRED} {flags}");
+    let proxies = server(&with("--trusted-proxies 10.0.0.0/8,192.0.2.7,fd00::/8"), &[]).proxies;
+    let networks = ["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"].map(|network| network.parse().unwrap());
+    assert_eq!(proxies, api::Proxies::new(networks.to_vec()));
+    check_refused(
+        &with("--trusted-proxies 10.0.0.0/8,lb"),
+        "--trusted-proxies \"lb\" is neither an address nor a network such as 10.0.0.0/8",
+    );
 }

@@ -10,7 +10,7 @@ use super::{Data, data};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::extract::Json;
+use crate::extract::{Json, NoBody};
 use crate::fields::{self, Fields, Issues};
 use crate::once::OnceKey;
 use crate::openapi::shape;
@@ -181,6 +181,7 @@ pub(crate) async fn portal(
     State(deps): State<Deps>,
     principal: Principal,
     once: OnceKey,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<PortalOutput>>, ApiError> {
     let stripe = stripe::Client::of(&deps)?;
     let billing = account(&deps, principal.account)?.billing;

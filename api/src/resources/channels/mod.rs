@@ -10,7 +10,7 @@ use super::{Data, data};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::extract::{Id, Json, Named};
+use crate::extract::{Id, Json, Named, NoBody};
 use crate::fields::Issues;
 use crate::once::OnceKey;
 use crate::openapi::shape::IdInPath;
@@ -178,6 +178,7 @@ pub(crate) async fn test(
     principal: Principal,
     once: OnceKey,
     Id(id): Id<ChannelId>,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<Tested>>, ApiError> {
     let channel = find(&deps, principal.account, id)?;
     let now = deps.clock.now();

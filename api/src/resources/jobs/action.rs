@@ -5,7 +5,7 @@ use super::{TRIES_MAX, find, is_idle, next_run};
 use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
-use crate::extract::Id;
+use crate::extract::{Id, NoBody};
 use crate::once::OnceKey;
 use crate::openapi::shape::IdInPath;
 use crate::openapi::words::{ExecutionStatusWord, StatusWord, TriggerWord};
@@ -69,6 +69,7 @@ pub(crate) async fn run(
     principal: Principal,
     once: OnceKey,
     Id(job): Id<JobId>,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<Started>>, ApiError> {
     let now = deps.clock.now();
     for salt in 0..TRIES_MAX {
@@ -107,6 +108,7 @@ pub(crate) async fn pause(
     principal: Principal,
     once: OnceKey,
     Id(id): Id<JobId>,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<Paused>>, ApiError> {
     let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(deps.clock.now()) });
     let command = Command::PauseJob(PauseJob { account: principal.account, job: id });
@@ -129,6 +131,7 @@ pub(crate) async fn resume(
     principal: Principal,
     once: OnceKey,
     Id(id): Id<JobId>,
+    NoBody: NoBody,
 ) -> Result<axum::Json<Data<Resumed>>, ApiError> {
     for _ in 0..TRIES_MAX {
         let (job, state) = find(&deps, principal.account, id)?;

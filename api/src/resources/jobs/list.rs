@@ -49,11 +49,30 @@ pub(crate) async fn list(
     Ok(axum::Json(Page::new(request, total, jobs)))
 }
 
+/// Which space jobs are to be in.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Wanted {
+    /// In any, or in none.
+    #[default]
+    Any,
+    /// In this one; there is no job in `None`.
+    Only(Option<SpaceId>),
+}
+
+impl Wanted {
+    fn admits(&self, space: Option<SpaceId>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(wanted) => wanted.is_some() && space == *wanted,
+        }
+    }
+}
+
 /// Which jobs are wanted.
 #[derive(Debug, Default)]
 struct Filter {
     paused: Option<bool>,
-    space: Option<SpaceId>,
+    space: Wanted,
     /// In lower case.
     search: Option<String>,
     tag: Option<String>,
@@ -82,9 +101,9 @@ impl Filter {
                 None
             }
         };
-        let space = query
-            .text("space_id", issues)
-            .and_then(|text| text.parse().map_err(|_| issues.meaning("space_id", "is not a space id")).ok());
+        // What cannot be a space's id is the id of no space, as one that is unknown.
+        let space =
+            query.text("space_id", issues).map_or(Wanted::Any, |text| Wanted::Only(text.parse().ok()));
         let wanted = |text: &str| !text.is_empty();
         Self {
             paused,
@@ -96,12 +115,12 @@ impl Filter {
 
     fn admits_all(&self) -> bool {
         let Self { paused, space, search, tag } = self;
-        paused.is_none() && space.is_none() && search.is_none() && tag.is_none()
+        paused.is_none() && *space == Wanted::Any && search.is_none() && tag.is_none()
     }
 
     fn admits(&self, job: &Job, state: &JobState) -> bool {
         self.paused.is_none_or(|paused| state.paused_at.is_some() == paused)
-            && self.space.is_none_or(|space| job.space == Some(space))
+            && self.space.admits(job.space)
             && self.search.as_ref().is_none_or(|part| job.name.to_lowercase().contains(part))
             && self.tag.as_ref().is_none_or(|tag| job.tags.contains(tag))
     }
@@ -175,6 +194,10 @@ mod tests {
         assert!(check("status=all&search=&tag=&page=2", &[]).admits_all());
         assert_eq!(check("status=paused", &[]).paused, Some(true));
         assert_eq!(check("search=DB", &[]).search.as_deref(), Some("db"));
-        check("status=Active&space_id=xyz", &["status", "space_id"]);
+        check("status=Active", &["status"]);
+        let nowhere = check("space_id=sp_xyz789", &[]);
+        assert!(
+            !nowhere.admits_all() && !nowhere.space.admits(None) && !nowhere.space.admits(Some(SpaceId(1)))
+        );
     }
 }
