@@ -254,6 +254,21 @@ impl Api {
         Ok(jobs)
     }
 
+    /// How many jobs there are.
+    ///
+    /// # Errors
+    /// No answer, or another than 200.
+    pub async fn job_count(&self) -> Result<usize, Error> {
+        let path = "/v1/jobs?per_page=1";
+        let answer = self.expect(Method::GET, path, None).await?;
+        let total = answer.json()["meta"]["total"].as_u64().and_then(|total| usize::try_from(total).ok());
+        total.ok_or_else(|| Error::Contract {
+            request: format!("GET {}{path}", self.base_url),
+            missing: "meta.total",
+            body: answer.excerpt(),
+        })
+    }
+
     /// The newest execution of a job.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! Figures of a real cluster on this machine: `cargo run --release -p cluster-tests --bin bench -- all`.
 
+mod api;
 mod bad_input;
+mod bare;
 mod failover;
 mod idle;
 mod lateness;
+mod raw;
 mod scene;
 mod table;
 mod writer;
@@ -33,10 +36,15 @@ enum Scenario {
     Failover(failover::Arguments),
     /// What many jobs cost while none is due, and how long a node takes to come back with them
     Idle(idle::Arguments),
+    /// How fast the API answers, beside a server that does nothing
+    Api(api::Arguments),
     /// What the API says to requests it should refuse, and to any after two nodes have died
     BadInput,
     /// Every scenario with its defaults
     All,
+    /// The server that does nothing; `api` starts it
+    #[command(hide = true)]
+    Bare(bare::Arguments),
 }
 
 #[tokio::main]
@@ -52,17 +60,24 @@ async fn main() -> ExitCode {
 }
 
 async fn run(scenario: Scenario) -> Result<(), Error> {
+    if let Scenario::Bare(arguments) = &scenario {
+        // Needs no node.
+        return bare::serve(arguments).await;
+    }
     let binary = Binary::locate(Some(Profile::Release))?;
     say(format!("running {binary}"));
     match scenario {
         Scenario::Lateness(arguments) => lateness::run(binary, &arguments).await,
         Scenario::Failover(arguments) => failover::run(binary, &arguments).await,
         Scenario::Idle(arguments) => idle::run(binary, &arguments).await,
+        Scenario::Api(arguments) => api::run(binary, &arguments).await,
         Scenario::BadInput => bad_input::run(binary).await,
+        Scenario::Bare(_) => Ok(()),
         Scenario::All => {
             lateness::run(binary.clone(), &lateness::Arguments::default()).await?;
             failover::run(binary.clone(), &failover::Arguments::default()).await?;
             idle::run(binary.clone(), &idle::Arguments::default()).await?;
+            api::run(binary.clone(), &api::Arguments::default()).await?;
             bad_input::run(binary).await
         }
     }
@@ -83,6 +98,7 @@ mod tests {
         let parsed = |name| Arguments::try_parse_from(["bench", name]).unwrap().scenario;
         assert!(matches!(parsed("lateness"), Scenario::Lateness(found) if found == Default::default()));
         assert!(matches!(parsed("failover"), Scenario::Failover(found) if found == Default::default()));
+        assert!(matches!(parsed("api"), Scenario::Api(found) if found == Default::default()));
         assert!(matches!(parsed("idle"), Scenario::Idle(found) if found == Default::default()));
     }
 }

@@ -1,0 +1,186 @@
+//! How fast the API answers, beside a server of the same library that does nothing.
+
+use crate::{
+    bare::Bare,
+    raw::{self, Outcome, Request},
+    scene::{READY_DEADLINE, Scene},
+    table::Table,
+};
+use clap::Args;
+use cluster_tests::{Error, api::NewJob, binary::Binary, workload};
+use http::Method;
+use serde_json::json;
+use std::{
+    fs::File,
+    io::Write,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// Jobs of the small account that a large one is compared with.
+const FEW: usize = 100;
+/// Requests under way while jobs are loaded.
+const LOADERS: usize = 64;
+/// Connections of a list's readers: enough to keep the machine busy, few enough to see the latency.
+const READERS: usize = 4;
+/// How often each comparison is made, in turns, so that what else the machine does hits both sides.
+const ROUNDS: usize = 3;
+/// Bytes of a log entry with a small job.
+const ENTRY: [u8; 1_024] = [7; 1_024];
+
+#[derive(Args, Debug, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// Connections that read a job or write jobs
+    #[arg(long, default_value_t = 64)]
+    connections: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Jobs of the large account
+    #[arg(long, default_value_t = 100_000)]
+    jobs: usize,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { connections: 64, seconds: 5, jobs: 100_000 }
+    }
+}
+
+pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Error> {
+    let scene = Scene::open(binary).await?;
+    let leader = scene.cluster.leader(READY_DEADLINE).await?;
+    let nodes = scene.cluster.api_addresses();
+    let job = |number| NewJob::new(format!("api {number}"), "0 0 1 1 *", scene.target.url("/ok"));
+    let few = workload::create(&scene.cluster.apis(), (0..FEW).map(job), LOADERS).await?;
+    let path = format!("/v1/jobs/{}", few[0].job);
+
+    read_one(&scene, arguments, &path, &nodes, leader).await?;
+    let small = read_list(&scene, arguments, &nodes).await?;
+    write(&scene, arguments, &nodes).await?;
+    let missing = arguments.jobs.saturating_sub(scene.cluster.api(leader).job_count().await?);
+    workload::create(&scene.cluster.apis(), (0..missing).map(job), LOADERS).await?;
+    let large = read_list(&scene, arguments, &nodes).await?;
+
+    let mut table = Table::new("api_list", &["jobs", "p50_ms", "p99_ms", "times_small"]);
+    for (jobs, outcome) in [(FEW, &small), (arguments.jobs, &large)] {
+        let times = hundredths(outcome.quantile_ms(0.5) / small.quantile_ms(0.5));
+        table.row(vec![
+            json!(jobs),
+            json!(outcome.quantile_ms(0.5)),
+            json!(outcome.quantile_ms(0.99)),
+            json!(times),
+        ]);
+    }
+    table.print();
+    scene.close(&[]).await
+}
+
+/// GET of a job on each node, in turns with the bare server.
+async fn read_one(
+    scene: &Scene,
+    arguments: &Arguments,
+    path: &str,
+    nodes: &[(u64, SocketAddr)],
+    leader: u64,
+) -> Result<(), Error> {
+    let span = Duration::from_secs(arguments.seconds);
+    let sample = scene.cluster.api(leader).send(Method::GET, path, None).await;
+    let bytes = sample.map_err(|error| Error::Input(error.to_string()))?.body.len();
+    let bare = Bare::start(bytes)?;
+    let mut table = Table::new(
+        "api_get",
+        &["node", "role", "per_second", "p50_ms", "p99_ms", "bare_per_second", "share_of_bare"],
+    );
+    for (id, address) in nodes {
+        let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let nothing = Request::get("/", scene.cluster.key());
+            ceiling.push(raw::run(&[bare.address], &nothing, arguments.connections, span).await?);
+            ours.push(
+                raw::run(&[*address], &Request::get(path, scene.cluster.key()), arguments.connections, span)
+                    .await?,
+            );
+        }
+        let (ours, ceiling) = (median(ours), median(ceiling));
+        let role = if *id == leader { "leader" } else { "follower" };
+        table.row(vec![
+            json!(id),
+            json!(role),
+            json!(ours.rate),
+            json!(ours.quantile_ms(0.5)),
+            json!(ours.quantile_ms(0.99)),
+            json!(ceiling.rate),
+            json!(hundredths(ours.rate / ceiling.rate)),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+/// Page 1 of all jobs.
+async fn read_list(
+    scene: &Scene,
+    arguments: &Arguments,
+    nodes: &[(u64, SocketAddr)],
+) -> Result<Outcome, Error> {
+    let addresses: Vec<_> = nodes.iter().map(|(_, address)| *address).collect();
+    let span = Duration::from_secs(arguments.seconds);
+    let mut outcomes = Vec::new();
+    for _ in 0..ROUNDS {
+        outcomes
+            .push(raw::run(&addresses, &Request::get("/v1/jobs", scene.cluster.key()), READERS, span).await?);
+    }
+    Ok(median(outcomes))
+}
+
+/// POST of jobs over all nodes.
+async fn write(scene: &Scene, arguments: &Arguments, nodes: &[(u64, SocketAddr)]) -> Result<(), Error> {
+    let addresses: Vec<_> = nodes.iter().map(|(_, address)| *address).collect();
+    let body = json!({"name": "written", "cron_expression": "0 0 1 1 *", "url": scene.target.url("/ok")})
+        .to_string();
+    let request = Request::post("/v1/jobs", scene.cluster.key(), &body);
+    let span = Duration::from_secs(arguments.seconds);
+    let mut table = Table::new(
+        "api_post",
+        &["connections", "committed_per_second", "p50_ms", "p99_ms", "fsyncs_per_second"],
+    );
+    for connections in [1, 16, arguments.connections] {
+        let fsyncs = fsyncs(&scene.cluster.dir().join("fsyncs"))?;
+        let outcome = raw::run(&addresses, &request, connections, span).await?;
+        table.row(vec![
+            json!(connections),
+            json!(outcome.rate),
+            json!(outcome.quantile_ms(0.5)),
+            json!(outcome.quantile_ms(0.99)),
+            json!(fsyncs),
+        ]);
+    }
+    table.print();
+    Ok(())
+}
+
+/// How often a second this disk makes one entry durable, one after the other.
+fn fsyncs(path: &Path) -> Result<f64, Error> {
+    let input = |error: std::io::Error| Error::Input(format!("{}: {error}", path.display()));
+    let mut file = File::create(path).map_err(input)?;
+    let start = Instant::now();
+    let mut count = 0u32;
+    while start.elapsed() < Duration::from_secs(1) {
+        file.write_all(&ENTRY).and_then(|()| file.sync_data()).map_err(input)?;
+        count += 1;
+    }
+    Ok((f64::from(count) / start.elapsed().as_secs_f64()).round())
+}
+
+/// The outcome in the middle by its rate.
+fn median(mut outcomes: Vec<Outcome>) -> Outcome {
+    outcomes.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+    let middle = outcomes.len() / 2;
+    outcomes.swap_remove(middle)
+}
+
+fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}

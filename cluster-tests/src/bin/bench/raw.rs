@@ -1,0 +1,163 @@
+//! Load over keep-alive connections that costs as little as possible, so that on a machine that is shared with the
+//! nodes the nodes are what is measured.
+
+use cluster_tests::Error;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+/// The longest head of an answer.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What came of one run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Answers a second.
+    pub(crate) rate: f64,
+    /// Of each answer, in ascending order.
+    latencies: Vec<Duration>,
+}
+
+impl Outcome {
+    /// The latency that `share` of all answers did not exceed, in milliseconds with two decimals.
+    pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index into what is in memory"
+        )]
+        let index =
+            ((self.latencies.len() as f64 * share) as usize).min(self.latencies.len().saturating_sub(1));
+        let found = self.latencies.get(index).copied().unwrap_or_default();
+        (found.as_secs_f64() * 100_000.0).round() / 100.0
+    }
+}
+
+/// One request, as it is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    bytes: Vec<u8>,
+    status: &'static str,
+}
+
+impl Request {
+    /// A GET that is to be answered with 200.
+    pub(crate) fn get(path: &str, key: &str) -> Self {
+        Self::new("GET", path, key, "", "200")
+    }
+
+    /// A POST of JSON that is to be answered with 201.
+    pub(crate) fn post(path: &str, key: &str, body: &str) -> Self {
+        Self::new("POST", path, key, body, "201")
+    }
+
+    fn new(method: &str, path: &str, key: &str, body: &str, status: &'static str) -> Self {
+        let length = body.len();
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        );
+        Self { bytes: text.into_bytes(), status }
+    }
+}
+
+/// Sends `request` over `connections` connections, spread evenly over `servers`, for `span`, one at a time on each.
+pub(crate) async fn run(
+    servers: &[SocketAddr],
+    request: &Request,
+    connections: usize,
+    span: Duration,
+) -> Result<Outcome, Error> {
+    let mut open = Vec::with_capacity(connections);
+    for server in servers.iter().cycle().take(connections) {
+        let stream =
+            TcpStream::connect(server).await.map_err(|error| Error::Input(format!("{server}: {error}")))?;
+        stream.set_nodelay(true).map_err(|error| Error::Input(error.to_string()))?;
+        open.push(stream);
+    }
+    let start = Instant::now();
+    let mut clients = JoinSet::new();
+    for stream in open {
+        clients.spawn(converse(stream, request.clone(), start + span));
+    }
+    let mut latencies = Vec::new();
+    while let Some(client) = clients.join_next().await {
+        let client = client.map_err(|error| Error::Input(format!("a client panicked: {error}")))?;
+        latencies.extend(client.map_err(Error::Input)?);
+    }
+    let took = start.elapsed().as_secs_f64();
+    latencies.sort_unstable();
+    let count = f64::from(u32::try_from(latencies.len()).unwrap_or(u32::MAX));
+    Ok(Outcome { rate: (count / took).round(), latencies })
+}
+
+async fn converse(mut stream: TcpStream, request: Request, until: Instant) -> Result<Vec<Duration>, String> {
+    let mut latencies = Vec::new();
+    let mut buffer = Vec::with_capacity(HEAD_BYTES_MAX);
+    loop {
+        let sent = Instant::now();
+        if sent >= until {
+            return Ok(latencies);
+        }
+        stream.write_all(&request.bytes).await.map_err(|error| error.to_string())?;
+        read_answer(&mut stream, &mut buffer, request.status).await?;
+        latencies.push(sent.elapsed());
+    }
+}
+
+/// Reads one answer, which must have `status` and a length.
+async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>, status: &str) -> Result<(), String> {
+    buffer.clear();
+    let mut whole = None;
+    while whole.is_none_or(|whole| buffer.len() < whole) {
+        if stream.read_buf(buffer).await.map_err(|error| error.to_string())? == 0 {
+            return Err("the connection was closed".to_owned());
+        }
+        if whole.is_none() {
+            whole = length(buffer)?;
+        }
+    }
+    if buffer.get(9..12) == Some(status.as_bytes()) {
+        Ok(())
+    } else {
+        Err(format!("not answered with {status}: {}", String::from_utf8_lossy(buffer)))
+    }
+}
+
+/// The bytes of the whole answer, once its head is there.
+fn length(buffer: &[u8]) -> Result<Option<usize>, String> {
+    let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return if buffer.len() > HEAD_BYTES_MAX { Err("the head has no end".to_owned()) } else { Ok(None) };
+    };
+    let lines = std::str::from_utf8(&buffer[..head]).map_err(|error| error.to_string())?.split("\r\n");
+    let length = lines
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let body: usize = length.and_then(|(_, value)| value.parse().ok()).ok_or("an answer without a length")?;
+    Ok(Some(head + 4 + body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_end_where_their_length_says() {
+        assert_eq!(length(b"HTTP/1.1 200 OK\r\nContent-Len"), Ok(None));
+        assert_eq!(length(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\na: b\r\n\r\nhe"), Ok(Some(47)));
+        assert!(length(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn quantiles_are_of_all_answers() {
+        let outcome = Outcome { rate: 1.0, latencies: (1..=100).map(Duration::from_millis).collect() };
+        assert_eq!([0.5, 0.99, 1.0].map(|share| outcome.quantile_ms(share)), [51.0, 100.0, 100.0]);
+    }
+}
