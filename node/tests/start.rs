@@ -92,6 +92,18 @@ async fn a_data_directory_that_cannot_be_used_stops_the_start() {
 }
 
 #[tokio::test]
+async fn a_table_of_plans_that_makes_no_sense_stops_the_start() {
+    let dir = TempDir::new().unwrap();
+    let config = dir.path().join("justrun.toml");
+    fs::write(&config, "[plans.gold]\njobs = 1\n").unwrap();
+    let config = config.display().to_string();
+    let expected = format!("{config}: \"plans.gold.jobs\": ");
+    check_refused(server(dir.path(), &[ALONE, &["--config", &config]].concat()), &expected).await;
+    let flags = [ALONE, &["--plans=free.jobs=few"]].concat();
+    check_refused(server(dir.path(), &flags), "jobs must be a whole number from 0, or unlimited").await;
+}
+
+#[tokio::test]
 async fn a_node_says_what_it_belongs_to_once_and_leaves_no_colours_in_the_log() {
     let dir = TempDir::new().unwrap();
     check_refused(server(dir.path(), &[]), "is empty: name the first members with --cluster").await;

@@ -55,6 +55,10 @@ struct Scene {
 
 impl Scene {
     async fn start(plan: Plan) -> Self {
+        Self::start_with(plan, Plans::default()).await
+    }
+
+    async fn start_with(plan: Plan, plans: Plans) -> Self {
         let dir = TempDir::new().unwrap();
         let storage = Storage::open(dir.path(), storage::Settings::default()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -81,7 +85,7 @@ impl Scene {
             last_used_at: None,
         };
         let sleeper: Arc<dyn Sleeper> = Arc::<StillClock>::clone(&clock);
-        let housekeeper = Housekeeper::new(cluster.clone(), sleeper, Arc::default());
+        let housekeeper = Housekeeper::new(cluster.clone(), sleeper, Arc::new(plans));
         let scene = Self { cluster, clock, housekeeper, incarnation, _dir: dir };
         scene.propose(vec![Command::Bootstrap(Bootstrap { account, key })]).await;
         scene
@@ -241,6 +245,20 @@ async fn history_goes_when_the_plan_no_longer_keeps_it() {
     let hours = scene.cluster.state().view().prefix::<ExecutionHours>(&2u64.to_be_bytes(), None, 10).unwrap();
     let hour = JobHour { job: JobId(2), hour: START.plus(3 * DAY).as_secs() / 3_600 };
     assert_eq!(hours, [(hour, 7)]);
+}
+
+#[tokio::test]
+async fn history_is_kept_for_as_long_as_the_operator_says() {
+    for (history_days, left) in [(2, 0), (4, 5), (u64::MAX, 5)] {
+        let mut plans = Plans::default();
+        plans.free.history_days = history_days;
+        let mut scene = Scene::start_with(Plan::Free, plans).await;
+        scene.propose(vec![scene.job(1, None)]).await;
+        scene.run(JobId(1), 5).await;
+        scene.advance(3 * DAY);
+        scene.housekeeper.step().await;
+        assert_eq!(scene.left(1), left, "{history_days} days");
+    }
 }
 
 #[tokio::test]

@@ -42,6 +42,15 @@ async fn everywhere(cluster: &TestCluster, credential: &str) -> Vec<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn plans_allow_what_the_operator_has_set() {
+    let cluster = TestCluster::start(1).await;
+    let (status, usage) = cluster.send_with_key(0, "GET", "/v1/billing/usage", None).await;
+    assert_eq!((status, &usage["data"]["plan"]), (200, &json!("scale")));
+    assert_eq!(usage["data"]["ai_diagnoses"]["limit"], 7, "not the documented table");
+    assert_eq!(usage["data"]["jobs"]["limit"], Value::Null, "the rest is as documented");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_credential_begins_and_ends_on_all_nodes_at_once() {
     let cluster = TestCluster::start(3).await;
     for (makes, takes) in [(0, 1), (1, 2), (2, 0)] {

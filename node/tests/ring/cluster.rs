@@ -120,6 +120,7 @@ impl TestCluster {
             ("JUSTRUN_ENVIRONMENT", "development".to_owned()),
             ("JUSTRUN_BOOTSTRAP_API_KEY", API_KEY.to_owned()),
             ("JUSTRUN_REGISTRATION", "open".to_owned()),
+            ("JUSTRUN_PLANS", "scale.diagnoses_per_day=7".to_owned()),
         ]);
         match config::parse(["justrun".into(), "server".into()], |key| env.get(key).cloned()).unwrap() {
             Invocation::Server(settings) => *settings,
