@@ -2,7 +2,7 @@
 
 use crate::fields::{Issue, Issues};
 use axum::http::StatusCode;
-use axum::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use domain::rejection::Rejection;
 use raft::{ProposeError, ReadError};
@@ -73,6 +73,12 @@ pub enum ApiError {
     /// The body is not said to be JSON.
     #[error("the request body must be application/json")]
     MediaType,
+    /// What arrived cannot be read as HTTP.
+    #[error("this is not a well-formed HTTP/1.1 request")]
+    NotHttp,
+    /// The request line and the headers are larger, or more, than allowed.
+    #[error("the request's path and headers are too large, or too many")]
+    HeadersTooLarge,
     /// The operator has not said how to take payments.
     #[error("billing is not configured on this server")]
     BillingNotConfigured,
@@ -111,6 +117,25 @@ impl ApiError {
         self.parts().1
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.parts().0
+    }
+
+    /// The JSON text of the answer.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let details = match self {
+            Self::Invalid(issues) => Some(issues.list()),
+            _ => None,
+        };
+        let retry_after = match self {
+            Self::RateLimited { retry_after } => Some(*retry_after),
+            _ => None,
+        };
+        let message = self.to_string();
+        let body = Body { error: ErrorBody { code: self.code(), message, details, retry_after } };
+        serde_json::to_vec(&body).expect("texts and numbers are valid JSON")
+    }
+
     fn parts(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Invalid(issues) if issues.misshapen() => (StatusCode::BAD_REQUEST, "validation_error"),
@@ -127,6 +152,10 @@ impl ApiError {
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::NotHttp => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::HeadersTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request_header_fields_too_large")
+            }
             Self::BillingNotConfigured => (StatusCode::UNPROCESSABLE_ENTITY, "billing_not_configured"),
             Self::DiagnosisNotConfigured => (StatusCode::UNPROCESSABLE_ENTITY, "diagnosis_not_configured"),
             Self::Upstream { .. } => (StatusCode::BAD_GATEWAY, "upstream_error"),
@@ -162,17 +191,8 @@ struct ErrorBody<'a> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, code) = self.parts();
-        let details = match &self {
-            Self::Invalid(issues) => Some(issues.list()),
-            _ => None,
-        };
-        let retry_after = match self {
-            Self::RateLimited { retry_after } => Some(retry_after),
-            _ => None,
-        };
-        let body = Body { error: ErrorBody { code, message: self.to_string(), details, retry_after } };
-        let mut response = (status, axum::Json(body)).into_response();
+        let json = [(CONTENT_TYPE, "application/json")];
+        let mut response = (self.status(), json, self.body()).into_response();
         match self {
             Self::Unauthorized | Self::BadLogin => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"justrun\"");

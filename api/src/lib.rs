@@ -48,7 +48,7 @@ pub use key_use::KeyUse;
 pub use keys::{hash_key, mint_key, stored_key};
 pub use passwords::{HashError, Passwords, hash_password};
 pub use rate_limit::RateLimits;
-pub use server::serve;
+pub use server::{ServeSettings, serve};
 
 /// What handlers work with. Cloned for every request, so all of it is cheap to clone.
 #[derive(Clone)]

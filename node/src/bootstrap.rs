@@ -17,6 +17,7 @@ use crate::executor::egress::EgressPolicy;
 use crate::executor::guarded::BuildError;
 use crate::executor::http::{HttpClient, HttpSettings};
 use crate::executor::{Executor, MayStart, Withheld};
+use crate::files;
 use crate::founder::Founder;
 use crate::gauges;
 use crate::housekeeper::Housekeeper;
@@ -261,7 +262,10 @@ pub async fn run(
         services: Arc::new(settings.services.clone()),
         metrics,
     });
-    supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));
+    let serving = api::ServeSettings::for_files(files::limit());
+    supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| {
+        endless(api::serve(listener, router, serving, stop))
+    });
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,

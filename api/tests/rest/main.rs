@@ -11,6 +11,8 @@ mod cluster;
 mod diagnoses;
 mod errors;
 mod executions;
+mod fuzz;
+mod hostile;
 mod idempotency;
 mod isolation;
 mod jobs;

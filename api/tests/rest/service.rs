@@ -178,8 +178,21 @@ impl Service {
         let (key_use, noted) = api::key_use::Service::new(cluster.clone());
         let tester = Arc::default();
         let outside = Arc::new(Outside::new());
-        let router = router(&cluster, &clock, &tester, &noted, true, &outside, services);
+        let router = api::router(deps(&cluster, &clock, &tester, &noted, &outside, services));
         Self { router, cluster, clock, incarnation, key_use, tester, outside, _dir: dir }
+    }
+
+    /// On which everybody may ask as often as they like.
+    pub(crate) async fn start_unlimited() -> Self {
+        let mut service = Self::start().await;
+        let rate_limits = RateLimits { general: Some(0), run: Some(0) };
+        service.router = api::router(Deps { rate_limits, ..service.deps() });
+        service
+    }
+
+    fn deps(&self) -> Deps {
+        let key_use = KeyUse::default();
+        deps(&self.cluster, &self.clock, &self.tester, &key_use, &self.outside, Outside::services())
     }
 
     /// A node that never finds the others, so that nobody leads.
@@ -189,15 +202,14 @@ impl Service {
         let (key_use, noted) = api::key_use::Service::new(cluster.clone());
         let tester = Arc::default();
         let outside = Arc::new(Outside::new());
-        let router = router(&cluster, &clock, &tester, &noted, true, &outside, Outside::services());
+        let services = Outside::services();
+        let router = api::router(deps(&cluster, &clock, &tester, &noted, &outside, services));
         Self { router, cluster, clock, incarnation: Incarnation(0), key_use, tester, outside, _dir: dir }
     }
 
     /// The same service as an operator sets it up who takes no new accounts.
     pub(crate) fn close_registration(&mut self) {
-        let (outside, services) = (&self.outside, Outside::services());
-        let key_use = KeyUse::default();
-        self.router = router(&self.cluster, &self.clock, &self.tester, &key_use, false, outside, services);
+        self.router = api::router(Deps { registration_open: false, ..self.deps() });
     }
 
     /// Makes a second account beside the first.
@@ -378,16 +390,16 @@ fn account(id: AccountId, plan: Plan) -> Account {
     Account { id, plan, email: None, billing: None, created_at: START }
 }
 
-fn router(
+/// On which everybody may register, and which knows no limits but those of plans.
+fn deps(
     cluster: &Cluster,
     clock: &Arc<ManualClock>,
     tester: &Arc<FakeTester>,
     key_use: &KeyUse,
-    open: bool,
     outside: &Arc<Outside>,
     services: Services,
-) -> Router {
-    api::router(Deps {
+) -> Deps {
+    Deps {
         cluster: cluster.clone(),
         clock: clock.clone(),
         targets: Arc::new(HttpsOnly),
@@ -396,9 +408,9 @@ fn router(
         rate_limits: RateLimits::default(),
         key_use: key_use.clone(),
         passwords: Passwords::default(),
-        registration_open: open,
+        registration_open: true,
         outbound: outside.clone(),
         services: Arc::new(services),
         metrics: Arc::new(|| "justrun_raft_term 1\n".to_owned()),
-    })
+    }
 }
