@@ -4,6 +4,7 @@ mod seats; // who is connected, and who has to go when all seats are taken
 mod wire; // refusals of what is no HTTP
 
 use crate::deadline::WriteDeadline;
+use crate::tls::Tls;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use wire::Wire;
@@ -32,6 +34,8 @@ const CONNECTIONS_MAX: usize = 16_384;
 const BACKLOG: i32 = 4_096;
 /// How long a client may take for a request's headers, which is also how long an idle connection stays.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to agree on keys.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may stop reading an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's line and headers: what common proxies pass on at most. Whoever has not shown a credential
@@ -48,6 +52,8 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 pub struct ServeSettings {
     /// Connections at a time; 1 or more.
     pub connections_max: usize,
+    /// What the server proves who it is by; in the clear without it.
+    pub tls: Option<Tls>,
 }
 
 impl ServeSettings {
@@ -56,7 +62,7 @@ impl ServeSettings {
     #[must_use]
     pub fn for_files(files_max: u64) -> Self {
         let half = usize::try_from(files_max / 2).unwrap_or(usize::MAX);
-        Self { connections_max: half.clamp(1, CONNECTIONS_MAX) }
+        Self { connections_max: half.clamp(1, CONNECTIONS_MAX), tls: None }
     }
 }
 
@@ -95,7 +101,7 @@ pub async fn serve(listener: TcpListener, router: Router, settings: ServeSetting
             }
         };
         let connection = Connection { peer, router: router.clone(), stop: stop.clone(), seat };
-        connections.spawn(connection.run(stream));
+        connections.spawn(connection.run(stream, settings.tls.clone()));
     }
     drop(listener);
     let ended = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
@@ -120,11 +126,28 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
-        match self.begin(&stream).await {
-            Ok(true) => self.converse(stream).await,
-            Ok(false) => {}
+    async fn run(self, stream: TcpStream, tls: Option<Tls>) {
+        let begun = match self.begin(&stream).await {
+            Ok(true) => match tls {
+                None => return self.converse(stream).await,
+                Some(tls) => self.shake_hands(stream, &tls).await,
+            },
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(Some(stream)) => self.converse(stream).await,
+            Ok(None) => {}
             Err(error) => tracing::debug!(%error, "connection lost"),
+        }
+    }
+
+    /// Agrees on keys with the client; nothing if it takes too long, or its seat is wanted.
+    async fn shake_hands(&self, stream: TcpStream, tls: &Tls) -> io::Result<Option<TlsStream<TcpStream>>> {
+        tokio::select! {
+            () = self.stop.cancelled() => Ok(None),
+            () = self.seat.wanted() => Ok(None),
+            agreed = timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)) => agreed.map_or(Ok(None), |agreed| agreed.map(Some)),
         }
     }
 

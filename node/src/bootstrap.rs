@@ -262,7 +262,8 @@ pub async fn run(
         services: Arc::new(settings.services.clone()),
         metrics,
     });
-    let serving = api::ServeSettings::for_files(files::limit());
+    let serving =
+        api::ServeSettings { tls: settings.tls.clone(), ..api::ServeSettings::for_files(files::limit()) };
     supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| {
         endless(api::serve(listener, router, serving, stop))
     });
@@ -399,6 +400,7 @@ fn raft_settings(settings: &ServerSettings, session: SessionId) -> raft::Setting
         api_url: settings.advertise_api_url.clone(),
         rpc_addr: settings.advertise_rpc_addr.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        tls: settings.rpc_tls.clone(),
         ..raft::Settings::new(
             settings.node_id,
             session,

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 const SEATS: usize = 8;
-const FEW: ServeSettings = ServeSettings { connections_max: SEATS };
+const FEW: ServeSettings = ServeSettings { connections_max: SEATS, tls: None };
 
 async fn connect(address: SocketAddr) -> TcpStream {
     timeout(PATIENCE, TcpStream::connect(address)).await.unwrap().unwrap()

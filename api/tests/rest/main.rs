@@ -13,6 +13,7 @@ mod errors;
 mod executions;
 mod fuzz;
 mod hostile;
+mod https;
 mod idempotency;
 mod isolation;
 mod jobs;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Far longer than anything here takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-const SETTINGS: ServeSettings = ServeSettings { connections_max: 100 };
+const SETTINGS: ServeSettings = ServeSettings { connections_max: 100, tls: None };
 
 /// Reads until `end` has come, or the connection has ended.
 pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
