@@ -3,7 +3,7 @@
 use crate::fields::{Issue, Issues};
 use crate::openapi::words::ErrorCodeWord;
 use axum::http::StatusCode;
-use axum::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 use domain::rejection::Rejection;
 use raft::{ProposeError, ReadError};
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 const RETRY_AFTER_SEC: HeaderValue = HeaderValue::from_static("1");
 
 /// Every code that a refusal may have.
-pub(crate) const CODES: [&str; 17] = [
+pub(crate) const CODES: [&str; 19] = [
     "validation_error",
     "unauthorized",
     "registration_closed",
@@ -28,6 +28,8 @@ pub(crate) const CODES: [&str; 17] = [
     "request_timeout",
     "payload_too_large",
     "unsupported_media_type",
+    "bad_request",
+    "request_header_fields_too_large",
     "billing_not_configured",
     "diagnosis_not_configured",
     "upstream_error",
@@ -99,6 +101,12 @@ pub enum ApiError {
     /// The body is not said to be JSON.
     #[error("the request body must be application/json")]
     MediaType,
+    /// What arrived cannot be read as HTTP.
+    #[error("this is not a well-formed HTTP/1.1 request")]
+    NotHttp,
+    /// The request line and the headers are larger, or more, than allowed.
+    #[error("the request's path and headers are too large, or too many")]
+    HeadersTooLarge,
     /// The operator has not said how to take payments.
     #[error("billing is not configured on this server")]
     BillingNotConfigured,
@@ -138,16 +146,17 @@ impl ApiError {
     }
 
     /// The status it is answered with.
-    pub(crate) fn status(&self) -> u16 {
-        self.parts().0.as_u16()
+    pub(crate) fn status(&self) -> StatusCode {
+        self.parts().0
     }
 
-    /// The body it is answered with.
-    pub(crate) fn body(&self) -> serde_json::Value {
-        serde_json::json!(self.output())
+    /// The JSON text of the answer.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.output()).expect("texts and numbers are valid JSON")
     }
 
-    fn output(&self) -> ErrorOutput<'_> {
+    /// What the answer holds.
+    pub(crate) fn output(&self) -> ErrorOutput<'_> {
         let details = match self {
             Self::Invalid(issues) => Some(issues.list()),
             _ => None,
@@ -177,6 +186,10 @@ impl ApiError {
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::MediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::NotHttp => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::HeadersTooLarge => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "request_header_fields_too_large")
+            }
             Self::BillingNotConfigured => (StatusCode::UNPROCESSABLE_ENTITY, "billing_not_configured"),
             Self::DiagnosisNotConfigured => (StatusCode::UNPROCESSABLE_ENTITY, "diagnosis_not_configured"),
             Self::Upstream { .. } => (StatusCode::BAD_GATEWAY, "upstream_error"),
@@ -221,7 +234,8 @@ struct ErrorDetail<'a> {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = (self.parts().0, axum::Json(self.output())).into_response();
+        let json = [(CONTENT_TYPE, "application/json")];
+        let mut response = (self.status(), json, self.body()).into_response();
         match self {
             Self::Unauthorized | Self::BadLogin => {
                 let scheme = HeaderValue::from_static("Bearer realm=\"justrun\"");

@@ -31,6 +31,7 @@ mod routes; // THE TABLE: what can be called
 mod server; // connections: limits, timeouts, shutdown
 pub mod services; // what the operator says of services outside
 mod time; // instants as text
+mod tls; // the certificate of the API
 mod tokens; // session tokens
 
 use axum::Router;
@@ -51,7 +52,8 @@ pub use keys::{hash_key, mint_key, stored_key};
 pub use passwords::{HashError, Passwords, hash_password};
 pub use proxies::Proxies;
 pub use rate_limit::RateLimits;
-pub use server::serve;
+pub use server::{ServeSettings, serve};
+pub use tls::{Tls, TlsError};
 
 /// What handlers work with. Cloned for every request, so all of it is cheap to clone.
 #[derive(Clone)]

@@ -1,57 +1,107 @@
 //! Connections: how many, how long, and how they end.
 
+mod seats; // who is connected, and who has to go when all seats are taken
+mod wire; // refusals of what is no HTTP
+
 use crate::deadline::WriteDeadline;
+use crate::tls::Tls;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use seats::{Seat, Seats, UnderWay};
+use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use wire::Wire;
 
-/// Connections at a time. More wait in the listener's backlog; each may hold a body of 1 MiB.
-const CONNECTIONS_MAX: usize = 2_048;
+/// Connections at a time, if the process may have that many files open: one that has been used costs about 25 KiB while
+/// it is idle, so all of them cost 400 MiB; one on which nothing was ever said costs a tenth.
+const CONNECTIONS_MAX: usize = 16_384;
+/// Connections that the system takes before the server has accepted them. The kernel has a bound of its own, 4,096 as a rule.
+const BACKLOG: i32 = 4_096;
 /// How long a client may take for a request's headers, which is also how long an idle connection stays.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take to agree on keys.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may stop reading an answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Bytes of a request's headers: what common proxies accept.
-const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's line and headers: what common proxies pass on at most. Whoever has not shown a credential
+/// yet can make the server hold this much.
+const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// How long requests under way may go on after the stop. Longer than a proposal may take.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when a connection cannot be accepted: it is for want of file descriptors, and
 /// trying again at once would only keep a processor busy.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// How connections are served.
+#[derive(Clone, Debug)]
+pub struct ServeSettings {
+    /// Connections at a time; 1 or more.
+    pub connections_max: usize,
+    /// What the server proves who it is by; in the clear without it.
+    pub tls: Option<Tls>,
+}
+
+impl ServeSettings {
+    /// As many connections as are sensible for a process that may have `files_max` files open, half of which
+    /// are for requests to targets, the other nodes, and storage.
+    #[must_use]
+    pub fn for_files(files_max: u64) -> Self {
+        let half = usize::try_from(files_max / 2).unwrap_or(usize::MAX);
+        Self { connections_max: half.clamp(1, CONNECTIONS_MAX), tls: None }
+    }
+}
+
 /// Serves `router` to whoever connects to `listener`, until `stop`. Then it accepts nothing more, lets
 /// the requests under way end, and returns, after ten seconds at most.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+pub async fn serve(listener: TcpListener, router: Router, settings: ServeSettings, stop: CancellationToken) {
+    // Whoever bound it could not say how many may wait.
+    if let Err(error) = socket2::SockRef::from(&listener).listen(BACKLOG) {
+        tracing::warn!(%error, "the backlog of the API's socket stays as it is");
+    }
+    let seats = Seats::new(settings.connections_max);
     let mut connections = JoinSet::new();
-    loop {
+    'serving: loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => {
-                // Handlers catch their own panics, so this one is of the connection itself.
-                if let Err(error) = ended {
-                    tracing::error!(%error, "connection failed");
-                }
+            Some(ended) = connections.join_next() => {
+                note(ended);
                 continue;
             }
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
         };
-        if let Some((stream, peer, place)) = accepted {
-            connections.spawn(converse(stream, peer, router.clone(), stop.clone(), place));
-        }
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "connection not accepted");
+                seats.make_room();
+                sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        let seat = loop {
+            tokio::select! {
+                () = stop.cancelled() => break 'serving,
+                Some(ended) = connections.join_next() => note(ended),
+                seat = seats.take() => break seat,
+            }
+        };
+        let connection = Connection { peer, router: router.clone(), stop: stop.clone(), seat };
+        connections.spawn(connection.run(stream, settings.tls.clone()));
     }
     drop(listener);
     let ended = timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
@@ -61,54 +111,128 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     }
 }
 
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.expect("nobody closes the semaphore");
-    match listener.accept().await {
-        Ok((stream, peer)) => Some((stream, peer, place)),
-        Err(error) => {
-            tracing::warn!(%error, "connection not accepted");
-            sleep(ACCEPT_BACKOFF).await;
-            None
+fn note(ended: Result<(), JoinError>) {
+    // Handlers catch their own panics, so this one is of the connection itself.
+    if let Err(error) = ended {
+        tracing::error!(%error, "connection failed");
+    }
+}
+
+struct Connection {
+    peer: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+    seat: Seat,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<Tls>) {
+        let begun = match self.begin(&stream).await {
+            Ok(true) => match tls {
+                None => return self.converse(stream).await,
+                Some(tls) => self.shake_hands(stream, &tls).await,
+            },
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(Some(stream)) => self.converse(stream).await,
+            Ok(None) => {}
+            Err(error) => tracing::debug!(%error, "connection lost"),
+        }
+    }
+
+    /// Agrees on keys with the client; nothing if it takes too long, or its seat is wanted.
+    async fn shake_hands(&self, stream: TcpStream, tls: &Tls) -> io::Result<Option<TlsStream<TcpStream>>> {
+        tokio::select! {
+            () = self.stop.cancelled() => Ok(None),
+            () = self.seat.wanted() => Ok(None),
+            agreed = timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)) => agreed.map_or(Ok(None), |agreed| agreed.map(Some)),
+        }
+    }
+
+    /// Waits until the client says something; false if it does not in time. Buffers are made only then, so that
+    /// those who only connect cost little.
+    async fn begin(&self, stream: &TcpStream) -> io::Result<bool> {
+        // Answers are written whole; waiting to fill a packet would only delay their end.
+        stream.set_nodelay(true)?;
+        tokio::select! {
+            () = self.stop.cancelled() => Ok(false),
+            () = self.seat.wanted() => Ok(false),
+            ready = timeout(HEADER_TIMEOUT, stream.ready(Interest::READABLE)) => match ready {
+                Ok(ready) => ready.map(|_| true),
+                Err(_) => Ok(false),
+            },
+        }
+    }
+
+    /// Answers the requests of the connection, one after the other.
+    async fn converse(self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let Self { peer, router, stop, seat } = self;
+        let service = {
+            let seat = seat.clone();
+            service_fn(move |mut request: hyper::Request<Incoming>| {
+                let under_way = seat.begin();
+                request.extensions_mut().insert(ConnectInfo(peer));
+                let answer = router.clone().oneshot(request.map(Body::new));
+                async move {
+                    Ok::<_, std::convert::Infallible>(
+                        answer.await?.map(|body| Watched { body, _under_way: under_way }),
+                    )
+                }
+            })
+        };
+        let stream = Wire::new(WriteDeadline::new(stream, WRITE_TIMEOUT), seat.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = seat.wanted() => {
+                if seat.is_idle() {
+                    tracing::debug!("connection given up for another");
+                    return;
+                }
+                // It has asked something at the last moment.
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection lost");
         }
     }
 }
 
-/// Answers the requests of one connection, one after the other.
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    stop: CancellationToken,
-    place: OwnedSemaphorePermit,
-) {
-    // Answers are written whole; waiting to fill a packet would only delay their end.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "connection lost");
-        return;
+/// The body of an answer, which keeps its request under way for as long as there is more of it.
+struct Watched {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request.map(Body::new))
-    });
-    let stream = TokioIo::new(WriteDeadline::new(stream, WRITE_TIMEOUT));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .serve_connection(stream, service);
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection lost");
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
-    drop(place);
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }

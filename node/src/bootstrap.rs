@@ -17,6 +17,7 @@ use crate::executor::egress::EgressPolicy;
 use crate::executor::guarded::BuildError;
 use crate::executor::http::{HttpClient, HttpSettings};
 use crate::executor::{Executor, MayStart, Withheld};
+use crate::files;
 use crate::founder::Founder;
 use crate::gauges;
 use crate::housekeeper::Housekeeper;
@@ -260,7 +261,11 @@ pub async fn run(
         services: Arc::new(settings.services.clone()),
         metrics,
     });
-    supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| endless(api::serve(listener, router, stop)));
+    let serving =
+        api::ServeSettings { tls: settings.tls.clone(), ..api::ServeSettings::for_files(files::limit()) };
+    supervisor.spawn("api", Phase::Api, OnEnd::StopNode, |stop| {
+        endless(api::serve(listener, router, serving, stop))
+    });
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -394,6 +399,7 @@ fn raft_settings(settings: &ServerSettings, session: SessionId) -> raft::Setting
         api_url: settings.advertise_api_url.clone(),
         rpc_addr: settings.advertise_rpc_addr.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        tls: settings.rpc_tls.clone(),
         ..raft::Settings::new(
             settings.node_id,
             session,

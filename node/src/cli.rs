@@ -5,7 +5,7 @@
 
 mod operate; // what an operator asks of a cluster that runs
 
-pub(crate) use operate::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand};
+pub(crate) use operate::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand, RpcTlsArgs};
 
 use crate::config::{Environment, LogFormat, PlanChange, Secret, SignUp};
 use clap::builder::BoolishValueParser;
@@ -110,7 +110,7 @@ pub(crate) struct ServerArgs {
     /// Where node-to-node traffic listens [default: 0.0.0.0:9080]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) rpc_addr: Option<String>,
-    /// How others reach the REST API of this node [default: http:// and the host of
+    /// How others reach the REST API of this node [default: http://, or https:// with --tls-cert, and the host of
     /// --advertise-rpc-addr with the port of --api-addr]
     #[arg(long, value_name = "URL")]
     pub(crate) advertise_api_url: Option<String>,
@@ -128,6 +128,14 @@ pub(crate) struct ServerArgs {
     /// A file that holds the cluster secret
     #[arg(long, value_name = "FILE")]
     pub(crate) cluster_secret_file: Option<PathBuf>,
+    /// Serve the REST API over HTTPS: our certificate, then those between it and its authority, in PEM form
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, in PEM form
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
+    pub(crate) tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rpc_tls: RpcTlsArgs,
     /// production: https targets with public addresses only. development: any [default: production]
     #[arg(long, value_name = "NAME")]
     pub(crate) environment: Option<Environment>,

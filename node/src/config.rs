@@ -5,6 +5,7 @@ mod layers; // flags over the environment over a file
 mod operate; // what an operator asks
 mod plans; // what plans allow
 mod services; // services outside
+mod tls; // certificates
 
 pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
 pub(crate) use plans::PlanChange;
@@ -149,12 +150,16 @@ pub struct ServerSettings {
     pub rpc_addr: SocketAddr,
     /// How others reach the REST API of this node; without a final slash.
     pub advertise_api_url: String,
+    /// The certificate of the REST API, if it is served over HTTPS.
+    pub tls: Option<api::Tls>,
     /// How other nodes reach this node, `host:port`.
     pub advertise_rpc_addr: String,
     /// The first members and their `host:port`; this node is among them unless it is empty.
     pub cluster: BTreeMap<NodeId, String>,
     /// What nodes prove to each other that they belong together by. Not empty.
     pub cluster_secret: Secret,
+    /// How nodes speak to each other; in the clear without it.
+    pub rpc_tls: Option<raft::Tls>,
     /// What the cluster is for.
     pub environment: Environment,
     /// What targets may be called, by environment and flags. Refuses no endpoint of the cluster yet.
@@ -263,12 +268,14 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         (None, Some(entry)) => entry.clone(),
         (None, None) => reachable(rpc_addr).to_string(),
     };
+    let tls = tls::api(args.tls_cert, args.tls_key)?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let advertise_api_url = match args.advertise_api_url {
         Some(given) => api_url(&given)?,
-        None if !api_addr.ip().is_unspecified() => format!("http://{api_addr}"),
+        None if !api_addr.ip().is_unspecified() => format!("{scheme}://{api_addr}"),
         None => {
             let (host, _) = host_port("advertise-rpc-addr", &advertise_rpc_addr)?;
-            format!("http://{host}:{}", api_addr.port())
+            format!("{scheme}://{host}:{}", api_addr.port())
         }
     };
     let services = services::services(args.services, &advertise_api_url)?;
@@ -280,9 +287,11 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         api_addr,
         rpc_addr,
         advertise_api_url,
+        tls,
         advertise_rpc_addr,
         cluster,
         cluster_secret,
+        rpc_tls: tls::rpc(args.rpc_tls)?,
         environment,
         egress: EgressPolicy {
             allow_http: args.allow_http_targets.unwrap_or(is_development),

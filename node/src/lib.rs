@@ -13,6 +13,7 @@ pub mod config; // settings of everything, checked once
 mod coordinator; // the leader deals shards and buries the dead
 pub mod dev; // a whole cluster to try
 pub mod executor; // requests to targets
+pub mod files; // how many files may be open
 mod founder; // the first account
 mod gauges; // metrics that show a level
 mod housekeeper; // the leader finishes and tidies

@@ -4,7 +4,7 @@ use domain::limits::PING_INTERVAL;
 use node::bootstrap::{Listeners, Outside, run};
 use node::clock::SystemClock;
 use node::config::{self, DevSettings, Invocation, OperatorSettings, ServerSettings};
-use node::{dev, operator, telemetry};
+use node::{dev, files, operator, telemetry};
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -66,6 +66,7 @@ fn start_server(settings: ServerSettings) -> ExitCode {
     if let Err(error) = telemetry::init_logging(settings.log_format, filter.as_deref()) {
         return refuse(&error);
     }
+    files::raise_limit();
     let (api, rpc) = match (bind("api-addr", settings.api_addr), bind("rpc-addr", settings.rpc_addr)) {
         (Ok(api), Ok(rpc)) => (api, rpc),
         (Err(error), _) | (_, Err(error)) => return refuse(&*error),

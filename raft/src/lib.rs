@@ -21,6 +21,7 @@ mod reads; // read barriers
 mod services; // forming, signs of life, snapshots
 mod settings;
 mod state_machine; // openraft's state machine over storage::State
+mod tls; // certificates of nodes
 mod types; // openraft's generics
 mod waiters; // who waits for which proposal
 
@@ -33,6 +34,7 @@ pub use overview::{MemberOverview, Overview, Role};
 pub use quotas::{Granted, Take};
 pub use settings::{PROPOSAL_BYTES_MAX, Secret, Settings, SnapshotSettings};
 pub use state_machine::StateMachine;
+pub use tls::{Tls, TlsError};
 pub use types::{Payload, TypeConfig};
 
 use changes::ChangesSender;
@@ -154,7 +156,7 @@ impl Cluster {
         let machine = StateMachine::with(storage.state.clone(), changes, waiters.clone(), applied_sender)
             .map_err(StartError::Storage)?;
         let snapshot_bytes = machine.snapshot_bytes();
-        let peers = Peers::new(settings.secret.clone(), settings.members.clone());
+        let peers = Peers::new(settings.secret.clone(), settings.tls.clone(), settings.members.clone());
         let log = LogStore::new(storage.log.clone());
         let raft = Raft::new(settings.node.0, Arc::new(config), Network::new(peers.clone()), log, machine)
             .await
@@ -182,7 +184,7 @@ impl Cluster {
             office.clone(),
             storage.state,
             cluster.clone(),
-            settings.secret.clone(),
+            settings.clone(),
             stop.clone(),
         );
         let proposer = Proposer {

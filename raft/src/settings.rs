@@ -1,5 +1,6 @@
 //! What one node's consensus is told.
 
+use crate::tls::Tls;
 use domain::id::NodeId;
 use domain::limits;
 use domain::node::SessionId;
@@ -69,6 +70,8 @@ pub struct Settings {
     pub members: BTreeMap<NodeId, String>,
     /// What the members share.
     pub secret: Secret,
+    /// How what they say to each other is kept from others; in the clear without it.
+    pub tls: Option<Tls>,
     /// Where this node's REST API is reached; told to the others.
     pub api_url: String,
     /// Where this node's RPC server is reached; told to the others.
@@ -100,6 +103,7 @@ impl Settings {
             session,
             members,
             secret,
+            tls: None,
             api_url: String::new(),
             rpc_addr,
             version: env!("CARGO_PKG_VERSION").to_owned(),

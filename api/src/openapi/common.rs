@@ -232,16 +232,16 @@ impl Refusal {
     }
 
     fn of(status: u16) -> Self {
-        let found = Self::all().into_iter().find(|refusal| refusal.example.status() == status);
+        let found = Self::all().into_iter().find(|refusal| refusal.example.status().as_u16() == status);
         found.expect("every status that is asked for is listed")
     }
 
     fn response(&self) -> Response {
         let mut content = refusal_content();
-        content.example = Some(self.example.body());
+        content.example = Some(serde_json::json!(self.example.output()));
         let mut response = ResponseBuilder::new().description(self.about).content(JSON, content).build();
         show_headers(&mut response);
-        if error::RETRIED.contains(&self.example.status()) {
+        if error::RETRIED.contains(&self.example.status().as_u16()) {
             let seconds = header(Type::Integer, "Seconds after which to try again.", 12.into());
             response.headers.insert("Retry-After".to_owned(), seconds.into());
         }

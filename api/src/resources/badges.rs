@@ -9,6 +9,7 @@ use crate::Deps;
 use crate::error::ApiError;
 use crate::openapi::shape::IdInPath;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
@@ -26,6 +27,11 @@ use svg::{BRIGHT_GREEN, Badge, GREEN, LIGHT_GREY, ORANGE, RED, YELLOW};
 const NOT_KEPT: &str = "no-cache, max-age=0, must-revalidate";
 const SVG: &str = "image/svg+xml";
 
+/// The job in the path. What cannot be an id, or is no text at all, names none.
+fn job(path: Result<Path<String>, PathRejection>) -> Option<JobId> {
+    path.ok()?.0.parse().ok()
+}
+
 /// Get the status badge.
 ///
 /// Shows the current status of a job: passing, failing, or paused; pending when it never ran.
@@ -41,10 +47,10 @@ const SVG: &str = "image/svg+xml";
 )]
 pub(crate) async fn status(
     State(deps): State<Deps>,
-    Path(job): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Ok(id) = job.parse::<JobId>() else { return Ok(not_found("justrun")) };
+    let Some(id) = job(path) else { return Ok(not_found("justrun")) };
     let found = deps.read(|view| {
         let (Some(job), Some(state)) = (view.get::<Jobs>(&id)?, view.get::<JobStates>(&id)?) else {
             return Ok(None);
@@ -73,10 +79,10 @@ pub(crate) async fn status(
 )]
 pub(crate) async fn uptime(
     State(deps): State<Deps>,
-    Path(job): Path<String>,
+    path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let Ok(id) = job.parse::<JobId>() else { return Ok(not_found("uptime")) };
+    let Some(id) = job(path) else { return Ok(not_found("uptime")) };
     let now = deps.clock.now();
     let found = deps.read(|view| {
         if !view.contains::<JobStates>(&id)? {

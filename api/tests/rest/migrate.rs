@@ -352,7 +352,7 @@ async fn a_service_that_fails_leaves_nothing_behind() {
             Fault::Timeout => Some(Fault::Timeout),
             Fault::Unreachable => Some(Fault::Unreachable),
             Fault::Answer(500, after, body) => Some(Fault::Answer(500, after, body)),
-            Fault::Answer(..) => None,
+            Fault::Answer(..) | Fault::Bytes(_) => None,
         };
         service.outside.fail(host, fault);
         twice.into_iter().for_each(|fault| service.outside.fail(host, fault));

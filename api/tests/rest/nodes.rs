@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     /// How long a request waits for the leader to count it. Long where nobody dies, so that a busy machine does not
     /// look like a dead leader.
     pub(crate) limit_patience: Duration,
+    /// Requests a minute in place of the plan's; 0 for no limit.
+    pub(crate) limit: Option<u64>,
 }
 
 impl Setup {
@@ -64,6 +66,7 @@ impl Default for Setup {
             election_timeout: (Duration::from_secs(3), Duration::from_secs(6)),
             read_timeout: Duration::from_secs(10),
             limit_patience: PATIENCE,
+            limit: None,
         }
     }
 }
@@ -170,7 +173,11 @@ async fn start_one(
         targets: Arc::new(HttpsOnly),
         tester: start.tester.clone(),
         plans: Arc::new(start.setup.plans),
-        rate_limits: RateLimits { patience: start.setup.limit_patience, ..RateLimits::default() },
+        rate_limits: RateLimits {
+            general: start.setup.limit,
+            run: start.setup.limit,
+            patience: start.setup.limit_patience,
+        },
         proxies: Arc::default(),
         key_use: noted,
         passwords: Passwords::default(),

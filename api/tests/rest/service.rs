@@ -187,6 +187,11 @@ impl Service {
         service
     }
 
+    /// On which everybody may ask as often as they like.
+    pub(crate) async fn start_unlimited() -> Self {
+        Self::set_up(Setup { limit: Some(0), ..Setup::default() }).await
+    }
+
     /// A node that never finds the others, so that nobody leads.
     pub(crate) async fn start_without_quorum() -> Self {
         let setup = Setup { read_timeout: Duration::from_millis(500), ..Setup::default() };

@@ -1,4 +1,5 @@
 use crate::service::{KEY, Service};
+use api::ServeSettings;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,10 +8,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+const SETTINGS: ServeSettings = ServeSettings { connections_max: 100, tls: None };
 
 /// Reads until `end` has come, or the connection has ended.
-async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+pub(crate) async fn read_until(stream: &mut TcpStream, end: &str) -> String {
     let mut text = String::new();
     let mut buffer = [0; 4_096];
     while !text.contains(end) {
@@ -29,7 +31,7 @@ async fn connections_are_kept_and_a_stop_lets_the_last_request_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = api::serve(listener, service.router(), stop.clone());
+    let serving = api::serve(listener, service.router(), SETTINGS, stop.clone());
 
     let talking = async {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -63,7 +65,7 @@ async fn nonsense_on_the_wire_does_not_end_the_server() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = api::serve(listener, service.router(), stop.clone());
+    let serving = api::serve(listener, service.router(), SETTINGS, stop.clone());
     let talking = async {
         for nonsense in
             [&b"\x16\x03\x01\x00\xff\x00\r\n\r\n"[..], b"GET\r\n\r\n", b"\r\n\r\n\r\n\0\0\0\0\r\n\r\n"]
@@ -82,10 +84,19 @@ async fn nonsense_on_the_wire_does_not_end_the_server() {
 
 /// Runs `talk` against a server, and ends it.
 async fn serving<F: Future<Output = ()>>(service: &Service, talk: impl FnOnce(SocketAddr) -> F) {
+    serving_with(service, SETTINGS, talk).await;
+}
+
+/// As [`serving`], with settings that are not the usual ones.
+pub(crate) async fn serving_with<F: Future<Output = ()>>(
+    service: &Service,
+    settings: ServeSettings,
+    talk: impl FnOnce(SocketAddr) -> F,
+) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = api::serve(listener, service.router(), stop.clone());
+    let serving = api::serve(listener, service.router(), settings, stop.clone());
     let talking = async {
         talk(address).await;
         stop.cancel();
@@ -93,7 +104,7 @@ async fn serving<F: Future<Output = ()>>(service: &Service, talk: impl FnOnce(So
     timeout(PATIENCE, async { tokio::join!(serving, talking) }).await.expect("the server ends");
 }
 
-fn post_head(key: &str, path: &str, more: &str) -> String {
+pub(crate) fn post_head(key: &str, path: &str, more: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\
          content-type: application/json\r\n{more}\r\n"

@@ -67,12 +67,31 @@ pub(crate) struct AccessArgs {
     /// A file that holds the cluster secret
     #[arg(long, value_name = "FILE")]
     pub(crate) cluster_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) rpc_tls: RpcTlsArgs,
     /// text: for people. json: for scripts [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) output: Option<OutputFormat>,
     /// Settings in TOML
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+/// TLS on rpc addresses: all three of them, or none.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "TLS")]
+pub(crate) struct RpcTlsArgs {
+    /// TLS between nodes: certificates, in PEM form, of the authority by which nodes and operators know each
+    /// other. The same on all nodes; with --rpc-tls-cert and --rpc-tls-key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rpc_tls_ca: Option<PathBuf>,
+    /// Our certificate from that authority. A node's is for the host by which others reach it, and good for servers
+    /// and clients alike
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rpc_tls_cert: Option<PathBuf>,
+    /// The private key of --rpc-tls-cert
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rpc_tls_key: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

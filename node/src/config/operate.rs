@@ -1,6 +1,6 @@
 //! Settings of the commands with which an operator asks something of a cluster that runs.
 
-use super::{ConfigError, Secret, cluster_secret, host_port, invalid, missing, reachable};
+use super::{ConfigError, Secret, cluster_secret, host_port, invalid, missing, reachable, tls};
 use crate::cli::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand};
 use clap::ValueEnum;
 use domain::account::{Plan, normal_email};
@@ -25,6 +25,8 @@ pub struct OperatorSettings {
     pub rpc_addr: String,
     /// What the cluster's nodes share.
     pub cluster_secret: Secret,
+    /// How nodes of this cluster are spoken to; in the clear without it.
+    pub rpc_tls: Option<raft::Tls>,
     /// How the answer is written.
     pub output: OutputFormat,
     /// What is asked.
@@ -121,6 +123,7 @@ fn access(args: AccessArgs, action: Action) -> Result<OperatorSettings, ConfigEr
     Ok(OperatorSettings {
         rpc_addr,
         cluster_secret: cluster_secret(args.cluster_secret, args.cluster_secret_file)?,
+        rpc_tls: tls::rpc(args.rpc_tls)?,
         output: args.output.unwrap_or_default(),
         action,
     })

@@ -53,9 +53,11 @@ fn the_defaults_are_those_of_the_manual() {
         api_addr: "0.0.0.0:8080".parse().unwrap(),
         rpc_addr: "0.0.0.0:9080".parse().unwrap(),
         advertise_api_url: "http://127.0.0.1:8080".to_owned(),
+        tls: None,
         advertise_rpc_addr: "127.0.0.1:9080".to_owned(),
         cluster: BTreeMap::new(),
         cluster_secret: Secret::from("s3cret".to_owned()),
+        rpc_tls: None,
         environment: Environment::Production,
         egress: EgressPolicy::default(),
         bootstrap_api_key: None,
@@ -429,6 +431,7 @@ fn what_an_operator_asks_is_read() {
     let expected = OperatorSettings {
         rpc_addr: "127.0.0.1:9080".to_owned(),
         cluster_secret: Secret::from("s3cret".to_owned()),
+        rpc_tls: None,
         output: OutputFormat::Text,
         action: Action::CreateAccount {
             email: "ops@example.com".to_owned(),
@@ -522,4 +525,72 @@ fn proxies_are_addresses_and_networks() {
         &with("--trusted-proxies 10.0.0.0/8,lb"),
         "--trusted-proxies \"lb\" is neither an address nor a network such as 10.0.0.0/8",
     );
+}
+
+/// A certificate and its key, and the flags that name files.
+fn certificate(dir: &TempDir, name: &str) -> (String, String) {
+    let certified = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let write = |kind: &str, text: String| {
+        let path = dir.path().join(format!("{name}.{kind}"));
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    (write("crt", certified.cert.pem()), write("key", certified.signing_key.serialize_pem()))
+}
+
+#[test]
+fn certificates_are_read_and_change_the_scheme_of_the_api() {
+    let dir = TempDir::new().unwrap();
+    let (cert, key) = certificate(&dir, "api");
+    let settings = server(&format!("{REQUIRED} --tls-cert {cert} --tls-key {key}"), &[]);
+    assert!(settings.tls.is_some() && settings.rpc_tls.is_none());
+    assert_eq!(settings.advertise_api_url, "https://127.0.0.1:8080");
+    let listens = format!("{REQUIRED} --api-addr 10.0.0.1:443 --tls-cert {cert} --tls-key {key}");
+    assert_eq!(server(&listens, &[]).advertise_api_url, "https://10.0.0.1:443");
+
+    let rpc = format!("--rpc-tls-ca {cert} --rpc-tls-cert {cert} --rpc-tls-key {key}");
+    let settings = server(&format!("{REQUIRED} {rpc}"), &[]);
+    assert!(settings.tls.is_none() && settings.rpc_tls.is_some());
+    assert_eq!(settings.advertise_api_url, "http://127.0.0.1:8080");
+    let operator = asked(&format!("cluster status --cluster-secret s {rpc}"), &[]);
+    assert_eq!(operator.rpc_tls, settings.rpc_tls);
+}
+
+#[test]
+fn each_mistake_with_certificates_is_one_line() {
+    let dir = TempDir::new().unwrap();
+    let (cert, key) = certificate(&dir, "a");
+    let (_, other_key) = certificate(&dir, "b");
+    let nowhere = dir.path().join("nowhere").display().to_string();
+    let rpc = "--rpc-tls-ca, --rpc-tls-cert and --rpc-tls-key";
+    for (flags, expected) in [
+        (format!("--tls-cert {cert}"), "--tls-cert needs --tls-key".to_owned()),
+        (format!("--tls-key {key}"), "--tls-key needs --tls-cert".to_owned()),
+        (format!("--tls-cert {nowhere} --tls-key {key}"), format!("--tls-cert cannot read {nowhere}: ")),
+        (
+            format!("--tls-cert {key} --tls-key {key}"),
+            format!("--tls-cert {key} holds no certificate in PEM form"),
+        ),
+        (
+            format!("--tls-cert {cert} --tls-key {cert}"),
+            format!("--tls-key {cert} holds no private key in PEM form"),
+        ),
+        (
+            format!("--tls-cert {cert} --tls-key {other_key}"),
+            format!("--tls-key {other_key} cannot be used with the certificate: "),
+        ),
+        (format!("--rpc-tls-cert {cert} --rpc-tls-key {key}"), format!("give {rpc}, or none of them")),
+        (format!("--rpc-tls-ca {cert}"), format!("give {rpc}, or none of them")),
+        (
+            format!("--rpc-tls-ca {key} --rpc-tls-cert {cert} --rpc-tls-key {key}"),
+            format!("--rpc-tls-ca {key} cannot be used: "),
+        ),
+        (
+            format!("--rpc-tls-ca {cert} --rpc-tls-cert {cert} --rpc-tls-key {other_key}"),
+            format!("--rpc-tls-key {other_key} cannot be used with the certificate: "),
+        ),
+    ] {
+        let error = run(&format!("{REQUIRED} {flags}"), &[]).unwrap_err().to_string();
+        assert!(error.starts_with(&expected) && error.lines().count() == 1, "{flags}: {error}");
+    }
 }

@@ -42,13 +42,14 @@ pub async fn run(
     clock: &dyn Clock,
     input: impl BufRead,
 ) -> Result<String, OperateError> {
-    let OperatorSettings { rpc_addr, cluster_secret, output, action } = settings;
+    let OperatorSettings { rpc_addr, cluster_secret, rpc_tls, output, action } = settings;
     // What is wrong with the input is said before anybody is asked.
     let password = match &action {
         Action::CreateAccount { with_password: true, .. } => api::hash_password(&read_password(input)?)?,
         _ => String::new(),
     };
-    let node = Operator::connect(&rpc_addr, &raft::Secret::new(cluster_secret.expose())).await?;
+    let secret = raft::Secret::new(cluster_secret.expose());
+    let node = Operator::connect(&rpc_addr, &secret, rpc_tls.as_ref()).await?;
     match action {
         Action::CreateAccount { email, plan, .. } => {
             let account = create_account(&node, clock, email, plan, password).await?;

@@ -3,6 +3,7 @@
 use super::auth::Credentials;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
+use crate::tls::{self, Tls};
 use crate::types::{
     AppendRequest, AppendResult, NetworkError, RpcError, Snapshot, SnapshotResponse, StreamingError,
     TransferRequest, TransferResponse, TypeConfig, Unreachable, Vote, VoteRequest, VoteResponse,
@@ -31,7 +32,7 @@ use std::time::Duration;
 use storage::SnapshotFile;
 use tokio::io::AsyncReadExt;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -66,13 +67,14 @@ pub(crate) struct Peers {
 #[derive(Debug)]
 struct Shared {
     secret: Secret,
+    tls: Option<Tls>,
     addrs: BTreeMap<NodeId, String>,
     channels: Mutex<BTreeMap<(NodeId, Lane), (String, Channel)>>,
 }
 
 impl Peers {
-    pub(crate) fn new(secret: Secret, addrs: BTreeMap<NodeId, String>) -> Self {
-        Self { shared: Arc::new(Shared { secret, addrs, channels: Mutex::default() }) }
+    pub(crate) fn new(secret: Secret, tls: Option<Tls>, addrs: BTreeMap<NodeId, String>) -> Self {
+        Self { shared: Arc::new(Shared { secret, tls, addrs, channels: Mutex::default() }) }
     }
 
     /// A client for everything besides replication.
@@ -100,7 +102,7 @@ impl Peers {
         {
             return Ok(channel.clone());
         }
-        let channel = Endpoint::from_shared(format!("http://{addr}"))
+        let channel = tls::endpoint(addr, self.shared.tls.as_ref())
             .map_err(|error| {
                 Status::invalid_argument(format!("{addr} is no address of node {node}: {error}"))
             })?

@@ -5,6 +5,7 @@ use crate::codec;
 use crate::command::{Command, Reply};
 use crate::overview::{MemberOverview, Overview, Role};
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
+use crate::tls::{self, Tls};
 use domain::account::Plan;
 use domain::id::{AccountId, NodeId};
 use domain::time::Timestamp;
@@ -16,7 +17,7 @@ use std::future::Future;
 use std::time::Duration;
 use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -86,10 +87,9 @@ impl Operator {
     ///
     /// # Errors
     /// [`OperatorError`].
-    pub async fn connect(addr: &str, secret: &Secret) -> Result<Self, OperatorError> {
+    pub async fn connect(addr: &str, secret: &Secret, tls: Option<&Tls>) -> Result<Self, OperatorError> {
         let unreachable = |reason: String| OperatorError::Unreachable { addr: addr.to_owned(), reason };
-        let endpoint = Endpoint::from_shared(format!("http://{addr}"))
-            .map_err(|error| unreachable(error.to_string()))?;
+        let endpoint = tls::endpoint(addr, tls).map_err(|error| unreachable(error.to_string()))?;
         let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
         let channel = match timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
             Ok(Ok(channel)) => channel,

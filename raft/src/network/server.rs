@@ -7,7 +7,7 @@ use crate::codec;
 use crate::error::ServiceError;
 use crate::office::{Office, Refused};
 use crate::quotas::Take;
-use crate::settings::{MESSAGE_BYTES_MAX, Secret};
+use crate::settings::{MESSAGE_BYTES_MAX, Settings};
 use crate::state_machine::describe;
 use crate::types::AppendRequest;
 use domain::id::{AccountId, NodeId};
@@ -41,20 +41,24 @@ pub(crate) async fn serve(
     office: Office,
     state: State,
     operated: crate::Cluster,
-    secret: Secret,
+    settings: Settings,
     stop: CancellationToken,
 ) -> Result<(), ServiceError> {
     let raft = RaftServer::new(RaftService { office: office.clone(), state })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let doorkeeper = Doorkeeper::new(&secret, office.me);
+    let doorkeeper = Doorkeeper::new(&settings.secret, office.me);
     let cluster = ClusterServer::new(ClusterService { office })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(AdminService { cluster: operated })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let server = Server::builder()
+    let mut server = Server::builder();
+    if let Some(tls) = &settings.tls {
+        server = server.tls_config(tls.server()).map_err(ServiceError::Server)?;
+    }
+    let server = server
         .http2_adaptive_window(Some(true))
         // Otherwise a stream whose sender is gone, and half a snapshot with it, would stay for ever.
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
