@@ -141,7 +141,7 @@ struct Purse {
     left: u64,
     /// Whether the leader had nothing left: it is not asked again in this window.
     empty: bool,
-    /// What was spent without the leader.
+    /// What was spent without the leader, and is still to be paid back.
     alone: u64,
 }
 
@@ -153,6 +153,16 @@ impl Purse {
         }
         self.tokens = self.tokens.checked_sub(1)?;
         Some(self.tokens + self.left)
+    }
+
+    /// Takes what the leader has granted. What was spent without it is paid back first: a leader that was only slow
+    /// must not be one more to take from.
+    fn receive(&mut self, Granted { tokens, left }: Granted) {
+        let owed = self.alone.min(tokens);
+        self.alone -= owed;
+        self.tokens += tokens - owed;
+        self.left = left;
+        self.empty = left == 0;
     }
 }
 
@@ -214,7 +224,7 @@ impl RateLimiter {
     }
 
     /// Gets tokens from the leader and spends one; what remains after it.
-    async fn fill(&self, entry: &Entry, take: Take) -> Option<u64> {
+    async fn fill(&self, entry: &Entry, mut take: Take) -> Option<u64> {
         let _filling = entry.filling.lock().await;
         {
             // Whoever filled the purse meanwhile may have left something.
@@ -222,16 +232,14 @@ impl RateLimiter {
             match purse.spend(take.window) {
                 Some(remaining) => return Some(remaining),
                 None if purse.empty => return None,
-                None => {}
+                None => take.wanted += purse.alone,
             }
         }
         let granted = self.cluster.take(take, self.limits.patience).await;
         let mut purse = entry.purse.lock();
         match granted {
-            Some(Granted { tokens, left }) => {
-                purse.tokens += tokens;
-                purse.left = left;
-                purse.empty = tokens == 0;
+            Some(granted) => {
+                purse.receive(granted);
                 purse.spend(take.window)
             }
             None => {
@@ -318,6 +326,17 @@ mod tests {
         assert_eq!(network("192.0.2.7"), "192.0.2.7");
         assert_eq!(network("::ffff:192.0.2.7"), "192.0.2.7");
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+    }
+
+    #[test]
+    fn what_was_spent_without_the_leader_is_paid_back() {
+        let mut purse = Purse { window: 7, alone: 2, ..Purse::default() };
+        purse.receive(Granted { tokens: 1, left: 4 });
+        assert_eq!((purse.alone, purse.tokens, purse.empty), (1, 0, false));
+        purse.receive(Granted { tokens: 3, left: 1 });
+        assert_eq!((purse.alone, purse.tokens, purse.empty), (0, 2, false));
+        purse.receive(Granted { tokens: 1, left: 0 });
+        assert_eq!((purse.alone, purse.tokens, purse.empty), (0, 3, true));
     }
 
     #[test]

@@ -52,6 +52,7 @@ use proposer::{Proposer, Submission, Ticket};
 use reads::Reads;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use storage::{State, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -106,6 +107,8 @@ pub struct Status {
     pub term: u64,
     /// Index of the last entry applied here; 0 before the first.
     pub applied: u64,
+    /// Whether this node takes part in elections. Not while it is filled after it came without data.
+    pub may_vote: bool,
     /// All members.
     pub members: Vec<Member>,
 }
@@ -326,6 +329,7 @@ impl Cluster {
             leader: metrics.current_leader.map(NodeId),
             term: metrics.current_term,
             applied: *self.shared.applied.borrow(),
+            may_vote: self.shared.office.may_vote.load(Ordering::Acquire),
             members,
         }
     }

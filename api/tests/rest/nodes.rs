@@ -136,17 +136,15 @@ pub(crate) async fn start_all(start: &Start<'_>, nodes: &[NodeId]) -> Vec<Node> 
         None => "127.0.0.1:1".to_owned(),
     };
     let members: BTreeMap<_, _> = MEMBERS.iter().map(|node| (*node, address(node))).collect();
-    let started = listeners.into_iter().map(|(node, listener)| start_one(start, node, &members, listener));
+    // Its own for each cluster: the port of a node that has died may come to a node of another test.
+    let secret = Secret::new(format!("{:016x}", rand::random::<u64>()));
+    let settings = |node| raft::Settings::new(node, SessionId(1), members.clone(), secret.clone());
+    let started = listeners.into_iter().map(|(node, listener)| start_one(start, settings(node), listener));
     join_all(started).await
 }
 
-async fn start_one(
-    start: &Start<'_>,
-    id: NodeId,
-    members: &BTreeMap<NodeId, String>,
-    listener: TcpListener,
-) -> Node {
-    let mut settings = raft::Settings::new(id, SessionId(1), members.clone(), Secret::new("secret"));
+async fn start_one(start: &Start<'_>, mut settings: raft::Settings, listener: TcpListener) -> Node {
+    let id = settings.node;
     settings.api_url = format!("http://127.0.0.1:{}", 8_079 + id.0);
     settings.election_timeout = start.setup.election_timeout;
     settings.propose_timeout = PATIENCE;

@@ -1,7 +1,7 @@
 //! `/v1/…`: how often an account may ask, whichever node it asks, and what it is told about it.
 
 use crate::nodes::Setup;
-use crate::service::{Answer, KEY, NODE, Service, eventually, request};
+use crate::service::{Answer, KEY, NODE, PATIENCE, Service, eventually, request};
 use axum::body::Body;
 use domain::account::{Plan, Plans};
 use domain::id::NodeId;
@@ -215,7 +215,8 @@ async fn an_operator_may_set_other_limits_or_none() {
 
 #[tokio::test]
 async fn a_new_leader_counts_anew() {
-    let mut service = Service::set_up(Setup { plan: Plan::Free, ..Setup::mortal() }).await;
+    let setup = Setup { plan: Plan::Free, limit_patience: PATIENCE, ..Setup::mortal() };
+    let mut service = Service::set_up(setup).await;
     let leader = service.leader().await;
     let mut admitted = 0;
     for _ in 0..40 {

@@ -18,10 +18,10 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use hyper::http::response::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
-use raft::Cluster;
 use raft::command::{
     Bootstrap, Claim, ClaimTarget, Command, CreateAccount, CreateKey, CreateSpace, SetSessionKey,
 };
+use raft::{Cluster, Status};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -231,12 +231,13 @@ impl Service {
         self.nodes.retain(|node| node.id != id);
     }
 
-    /// Who leads, as all nodes see it that run, and none of them has died.
+    /// Who leads, as all nodes see it that run, once all of them could choose another one.
     pub(crate) async fn leader(&self) -> NodeId {
         eventually("a leader", async || {
             let seen: Vec<_> = self.nodes.iter().map(|node| node.cluster.status()).collect();
             let leader = seen[0].leader.filter(|leader| {
-                seen.iter().all(|status| status.leader == Some(*leader) && status.term == seen[0].term)
+                let agrees = |status: &Status| status.leader == Some(*leader) && status.term == seen[0].term;
+                seen.iter().all(|status| agrees(status) && status.may_vote)
             });
             let leader = leader.filter(|leader| self.nodes.iter().any(|node| node.id == *leader));
             leader.ok_or_else(|| format!("{seen:?}"))
