@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod failover;
+mod hostile;
 mod idle;
 mod lateness;
 mod scene;
@@ -35,6 +36,8 @@ enum Scenario {
     Idle(idle::Arguments),
     /// What the API says to requests it should refuse, and to any after two nodes have died
     BadInput,
+    /// What ordinary clients notice of thousands that say nothing, are slow, or talk nonsense
+    Hostile(hostile::Arguments),
     /// Every scenario with its defaults
     All,
 }
@@ -59,11 +62,13 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Failover(arguments) => failover::run(binary, &arguments).await,
         Scenario::Idle(arguments) => idle::run(binary, &arguments).await,
         Scenario::BadInput => bad_input::run(binary).await,
+        Scenario::Hostile(arguments) => hostile::run(binary, &arguments).await,
         Scenario::All => {
             lateness::run(binary.clone(), &lateness::Arguments::default()).await?;
             failover::run(binary.clone(), &failover::Arguments::default()).await?;
             idle::run(binary.clone(), &idle::Arguments::default()).await?;
-            bad_input::run(binary).await
+            bad_input::run(binary.clone()).await?;
+            hostile::run(binary, &hostile::Arguments::default()).await
         }
     }
 }
@@ -84,5 +89,6 @@ mod tests {
         assert!(matches!(parsed("lateness"), Scenario::Lateness(found) if found == Default::default()));
         assert!(matches!(parsed("failover"), Scenario::Failover(found) if found == Default::default()));
         assert!(matches!(parsed("idle"), Scenario::Idle(found) if found == Default::default()));
+        assert!(matches!(parsed("hostile"), Scenario::Hostile(found) if found == Default::default()));
     }
 }
