@@ -77,9 +77,14 @@ impl Named {
         if request.method() != Method::POST {
             return Ok((None, request));
         }
-        let Some(key) = request.headers().get(HEADER) else { return Ok((None, request)) };
+        let mut keys = request.headers().get_all(HEADER).iter();
+        let Some(key) = keys.next() else { return Ok((None, request)) };
+        if keys.next().is_some() {
+            return Err(fields::senseless("Idempotency-Key", "is given more than once"));
+        }
         let key = key.to_str().unwrap_or_default().trim().to_owned();
-        if key.is_empty() || key.len() > KEY_CHARS_MAX {
+        let is_printable = key.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        if key.is_empty() || key.len() > KEY_CHARS_MAX || !is_printable {
             return Err(fields::senseless(
                 "Idempotency-Key",
                 format!("must have 1 to {KEY_CHARS_MAX} printable ASCII characters"),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 /// The largest page the API gives.
 const PER_PAGE: usize = 100;
@@ -128,6 +128,27 @@ impl Api {
     /// The API at `base_url`, without a trailing slash.
     pub fn new(client: Client, base_url: impl Into<Arc<str>>, key: impl Into<Arc<str>>) -> Self {
         Self { client, base_url: base_url.into(), key: key.into() }
+    }
+
+    /// The same API, asked over another client's connections.
+    #[must_use]
+    pub fn with_client(&self, client: Client) -> Self {
+        Self { client, ..self.clone() }
+    }
+
+    /// The key that requests bear.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Where the node listens.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the API is named otherwise than by an address.
+    pub fn address(&self) -> Result<SocketAddr, Error> {
+        let address = self.base_url.strip_prefix("http://").and_then(|address| address.parse().ok());
+        address.ok_or_else(|| Error::Input(format!("{} is no address", self.base_url)))
     }
 
     /// Any request, whatever the answer.

@@ -5,6 +5,7 @@ use domain::time::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 const MINUTE_SECS: i64 = 60;
 const DAY_SECS: i64 = 86_400;
@@ -21,6 +22,30 @@ const ZONES: [(&str, &[&str]); 9] = [
     ("America/Sao_Paulo", &["2018-11-04T03:00:00Z", "2019-02-17T02:00:00Z"]),
     ("Pacific/Kwajalein", &["1993-08-21T12:00:00Z"]),
 ];
+
+/// What is mutated: rare dates, the bounds of every field, and what other crons know.
+const WRITTEN: [&str; 14] = [
+    "* * * * *",
+    "*/5 * * * *",
+    "0 0 29 2 *",
+    "0 0 29 2 1",
+    "0 0 31 2 *",
+    "59 23 31 12 7",
+    "0-59/7 0-23/5 1-31/3 1-12/2 0-7",
+    "0 3 * * MON-FRI",
+    "30 2 1,15 jan,JUL sun",
+    "@hourly",
+    "@every 90s",
+    "@every 8784h",
+    "0 0 L * *",
+    "0 9 * * 1#2",
+];
+const SIGNS: [char; 26] = [
+    '0', '1', '2', '5', '6', '7', '9', '*', '/', ',', '-', ' ', '\t', '@', '#', 'L', 'W', '?', 's', 'm', 'h',
+    'J', 'a', 'n', '\u{663}', '\0',
+];
+/// For reading one, and five of its instants.
+const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// One field as it was written, with the values it names.
 #[derive(Clone, Debug)]
@@ -238,6 +263,38 @@ proptest! {
         let due: Vec<_> = (aligned_ms..=until_ms).step_by(step_ms).map(Timestamp::from_millis).collect();
         let (from, until) = (Timestamp::from_millis(from_ms), Timestamp::from_millis(until_ms));
         prop_assert_eq!(schedule.missed(from, until, 0), missed_of(&due, u64::MAX));
+    }
+
+    #[test]
+    fn mutated_expressions_are_refused_or_due_in_time(
+        start in prop::sample::select(WRITTEN.to_vec()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, prop::sample::select(SIGNS.to_vec())), 0..5),
+        zone in any::<prop::sample::Index>(),
+        after_ms in 0..7_000_000_000_000_u64,
+    ) {
+        let mut expression: Vec<char> = start.chars().collect();
+        for (place, change, sign) in changes {
+            let at = place.index(expression.len() + 1);
+            match change {
+                0 => expression.insert(at, sign),
+                1 if at < expression.len() => expression[at] = sign,
+                _ if at < expression.len() => drop(expression.remove(at)),
+                _ => {}
+            }
+        }
+        let expression: String = expression.into_iter().collect();
+        let names: Vec<_> = TimeZoneDatabase::bundled().available().map(|name| name.to_string()).collect();
+        let zone = &names[zone.index(names.len())];
+        let begun = Instant::now();
+        if let Ok(schedule) = Schedule::parse(&expression, zone) {
+            let mut after = Timestamp::from_millis(after_ms);
+            for _ in 0..5 {
+                let Some(next) = schedule.next_after(after) else { break };
+                prop_assert!(next > after && schedule.is_due(next), "{} in {}", expression, zone);
+                after = next;
+            }
+        }
+        prop_assert!(begun.elapsed() < TIME_MAX, "{} in {}: {:?}", expression, zone, begun.elapsed());
     }
 
     #[test]

@@ -157,3 +157,20 @@ async fn a_request_to_another_node_outlives_the_leader() {
     }
     assert_eq!(service.get("/v1/jobs").await.json()["meta"]["total"], 1);
 }
+
+#[tokio::test]
+async fn a_key_is_one_text_of_printable_characters() {
+    let service = Service::start().await;
+    let send = async |keys: &[&[u8]]| {
+        let mut request = request(KEY, "POST", "/v1/jobs", job("a").to_string());
+        for key in keys {
+            request.headers_mut().append("idempotency-key", key.try_into().unwrap());
+        }
+        service.send(request).await
+    };
+    for keys in [&[&b""[..]][..], &[b" "], &[b"a\tb"], &[b"\xe4"], &[&[b'a'; 256]], &[b"a", b"a"]] {
+        assert_eq!(send(keys).await.faults(422), ["Idempotency-Key"], "{keys:?}");
+    }
+    assert_eq!(service.get("/v1/jobs").await.json()["meta"]["total"], 0);
+    send(&[&[b'a'; 255]]).await.data(201);
+}

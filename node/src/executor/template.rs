@@ -3,6 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+/// Bytes of the longest name: `execution_id`, `scheduled_at`.
+const NAME_BYTES_MAX: usize = 12;
+
 /// What the placeholders of one attempt stand for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placeholders {
@@ -58,7 +61,7 @@ impl Placeholders {
         while let Some(open) = rest.find("{{") {
             let inner = &rest[open + 2..];
             let position = text.len() - rest.len() + open;
-            match inner.find("}}").and_then(|close| Some((close, self.value(&inner[..close])?))) {
+            match name_end(inner).and_then(|close| Some((close, self.value(&inner[..close])?))) {
                 Some((close, value)) => {
                     let out = filled.get_or_insert_with(String::new);
                     out.push_str(&text[copied..position]);
@@ -78,6 +81,13 @@ impl Placeholders {
             }
         }
     }
+}
+
+/// Where the braces close that a text stands behind, if that is near enough for a name: looking on to the end of the
+/// text would take a time that grows with the square of its length.
+fn name_end(text: &str) -> Option<usize> {
+    let near = text.len().min(NAME_BYTES_MAX + 2);
+    text.as_bytes()[..near].windows(2).position(|pair| pair == b"}}")
 }
 
 /// Encodes all but the unreserved characters of RFC 3986.
@@ -134,6 +144,15 @@ mod tests {
     }
 
     #[test]
+    fn braces_that_never_close_take_no_time() {
+        const BYTES: usize = 1_000_000;
+        let start = std::time::Instant::now();
+        check_header(&"{".repeat(BYTES), &"{".repeat(BYTES));
+        // To look on to the end from each of them would take minutes.
+        assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[test]
     fn only_the_query_is_filled_and_it_is_encoded() {
         check_query("https://h/{{job_id}}", "https://h/{{job_id}}");
         check_query(
@@ -156,6 +175,26 @@ mod tests {
             prop_assert_eq!(placeholders.fill_header(&text), expected.as_str());
             let is_query = text.starts_with('?') && !text.contains('#');
             prop_assert_eq!(is_query.then(|| placeholders.fill_query(&text).into_owned()), is_query.then_some(expected));
+        }
+
+        #[test]
+        fn no_name_of_a_job_makes_a_header_or_moves_a_url(
+            job_name in any::<String>(),
+            before in "[ -~]{0,40}",
+            query in "[!-\"$-~]{0,60}",
+        ) {
+            let placeholders = Placeholders { job_name, ..placeholders() };
+            let header = format!("{before}{{{{job_name}}}}");
+            prop_assert!(!placeholders.fill_header(&header).contains(char::is_control));
+
+            let text = format!("https://user@example.com:8443/a?{query}&n={{{{job_name}}}}#f");
+            let (Ok(given), Ok(filled)) = (text.parse::<url::Url>(), placeholders.fill_query(&text).parse::<url::Url>())
+            else {
+                panic!("{text}");
+            };
+            prop_assert_eq!(&given[..url::Position::AfterPath], &filled[..url::Position::AfterPath]);
+            prop_assert_eq!(given.fragment(), filled.fragment());
+            prop_assert!(!filled.query().is_some_and(|query| query.contains("{{job_name}}")));
         }
     }
 }

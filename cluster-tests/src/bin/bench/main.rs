@@ -4,6 +4,7 @@ mod api;
 mod bad_input;
 mod bare;
 mod failover;
+mod hostile;
 mod idle;
 mod lateness;
 mod raw;
@@ -40,6 +41,8 @@ enum Scenario {
     Api(api::Arguments),
     /// What the API says to requests it should refuse, and to any after two nodes have died
     BadInput,
+    /// What ordinary clients notice of thousands that say nothing, are slow, or talk nonsense
+    Hostile(hostile::Arguments),
     /// Every scenario with its defaults
     All,
     /// The server that does nothing; `api` starts it
@@ -73,12 +76,14 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Api(arguments) => api::run(binary, &arguments).await,
         Scenario::BadInput => bad_input::run(binary).await,
         Scenario::Bare(_) => Ok(()),
+        Scenario::Hostile(arguments) => hostile::run(binary, &arguments).await,
         Scenario::All => {
             lateness::run(binary.clone(), &lateness::Arguments::default()).await?;
             failover::run(binary.clone(), &failover::Arguments::default()).await?;
             idle::run(binary.clone(), &idle::Arguments::default()).await?;
             api::run(binary.clone(), &api::Arguments::default()).await?;
-            bad_input::run(binary).await
+            bad_input::run(binary.clone()).await?;
+            hostile::run(binary, &hostile::Arguments::default()).await
         }
     }
 }
@@ -100,5 +105,6 @@ mod tests {
         assert!(matches!(parsed("failover"), Scenario::Failover(found) if found == Default::default()));
         assert!(matches!(parsed("api"), Scenario::Api(found) if found == Default::default()));
         assert!(matches!(parsed("idle"), Scenario::Idle(found) if found == Default::default()));
+        assert!(matches!(parsed("hostile"), Scenario::Hostile(found) if found == Default::default()));
     }
 }
