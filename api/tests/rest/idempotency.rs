@@ -3,6 +3,7 @@
 use crate::nodes::Setup;
 use crate::service::{Answer, KEY, Service, eventually, request};
 use domain::id::NodeId;
+use hyper::header::HeaderValue;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -164,7 +165,7 @@ async fn a_key_is_one_text_of_printable_characters() {
     let send = async |keys: &[&[u8]]| {
         let mut request = request(KEY, "POST", "/v1/jobs", job("a").to_string());
         for key in keys {
-            request.headers_mut().append("idempotency-key", key.try_into().unwrap());
+            request.headers_mut().append("idempotency-key", HeaderValue::from_bytes(key).unwrap());
         }
         service.send(request).await
     };
