@@ -78,7 +78,9 @@ async fn a_purchase_moves_the_account_and_its_end_moves_it_back() {
     check(&service, &pro, Plan::Pro, Some("sub_1")).await;
     let late = subscription("evt_3", "updated", 150, "active", stripe::MAKER_PRICE);
     check(&service, &late, Plan::Pro, Some("sub_1")).await;
-    let owes = subscription("evt_4", "updated", 300, "past_due", stripe::PRO_PRICE);
+    let late = subscription("evt_8", "updated", 250, "past_due", stripe::PRO_PRICE);
+    check(&service, &late, Plan::Pro, Some("sub_1")).await;
+    let owes = subscription("evt_4", "updated", 300, "unpaid", stripe::PRO_PRICE);
     check(&service, &owes, Plan::Free, Some("sub_1")).await;
     let pays = subscription("evt_5", "updated", 301, "active", stripe::PRO_PRICE);
     check(&service, &pays, Plan::Pro, Some("sub_1")).await;
