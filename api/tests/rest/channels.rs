@@ -429,7 +429,9 @@ async fn an_account_has_so_many_channels() {
         let command = Command::CreateChannel(Box::new(CreateChannel { channel }));
         service.cluster().await.propose(command).await.unwrap();
     }
-    assert_eq!(service.call("POST", PATH, slack()).await.code(409), "conflict");
+    let refused = service.call("POST", PATH, slack()).await;
+    assert_eq!(refused.code(409), "conflict");
+    assert_eq!(refused.message(), "an account has at most 100 alert channels");
 }
 
 #[tokio::test]

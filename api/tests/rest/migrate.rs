@@ -154,6 +154,9 @@ async fn malformed_requests_import_nothing() {
     assert_eq!(service.call_text("POST", JSON, "{\"jobs\": [").await.faults(400), ["$"]);
     let plain = request(KEY, "POST", JSON, "{}");
     let (mut parts, body) = plain.into_parts();
+    let too_many = service.call("POST", JSON, jobs(vec![job(json!({})); 1_001])).await;
+    assert_eq!(too_many.faults(422), ["jobs"]);
+    assert!(too_many.message().contains("GET /v1/jobs/export?page=1&per_page=1000"), "{too_many:?}");
     parts.headers.insert("content-type", "text/csv".parse().unwrap());
     assert_eq!(
         service.send(hyper::Request::from_parts(parts, body)).await.code(415),
@@ -402,7 +405,7 @@ async fn the_jobs_of_cronjob_org_are_imported() {
     assert_eq!((&rich["tags"], &rich["store_response_body"]), (&json!(["Backups"]), &json!(true)));
     assert_eq!(rich["headers"], json!({"X-Key": "k", "Authorization": "Basic dTpw"}));
     let expected = json!([
-        {"original_name": "Rich", "warning": "it ended on 2027-01-01 there; JustRun's jobs go on"},
+        {"original_name": "Rich", "warning": "it ends on 2027-01-01 there; JustRun's jobs go on"},
         {"original_name": "Rich", "warning": "the timeout was 600 s and is 300 s, which is the longest"},
     ]);
     assert_eq!(data["warnings"], expected);

@@ -152,6 +152,8 @@ async fn what_stripe_did_not_sign_is_refused() {
     {
         assert_eq!(deliver_signed(&service, &body, signature).await.faults(400), ["Stripe-Signature"]);
     }
+    let unsigned = deliver_signed(&service, &body, None).await;
+    assert_eq!(unsigned.message(), "Stripe-Signature is missing");
     let other = body.replace("scale", "maker");
     assert_eq!(deliver_signed(&service, &other, Some(&good)).await.faults(400), ["Stripe-Signature"]);
     let huge = " ".repeat(1024 * 1024 + 1);
