@@ -223,8 +223,8 @@ async fn pause_and_resume_answer_as_documented_and_once() {
     );
     let job = service.get(&path).await.data(200);
     assert_eq!(
-        (&job["status"], &job["next_run_at"], &job["paused_at"]),
-        (&json!("paused"), &Value::Null, &json!(at))
+        (&job["status"], &job["next_run_at"], &job["paused_at"], &job["updated_at"]),
+        (&json!("paused"), &Value::Null, &json!(at), &json!(at))
     );
     let job = service.call("PATCH", &path, json!({"cron_expression": "0 * * * *"})).await.data(200);
     assert_eq!(job["next_run_at"], Value::Null, "still paused");
@@ -245,6 +245,7 @@ async fn pause_and_resume_answer_as_documented_and_once() {
     );
     let job = service.get(&path).await.data(200);
     assert!(job.get("paused_at").is_none());
+    assert_eq!(job["updated_at"], "2026-04-10T14:24:00Z");
 }
 
 #[tokio::test]

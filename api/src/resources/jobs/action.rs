@@ -108,8 +108,9 @@ pub(crate) async fn pause(
     once: OnceKey,
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<Data<Paused>>, ApiError> {
-    let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(deps.clock.now()) });
-    let command = Command::PauseJob(PauseJob { account: principal.account, job: id });
+    let at = deps.clock.now();
+    let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(at) });
+    let command = Command::PauseJob(PauseJob { account: principal.account, job: id, at });
     deps.propose_once(&once, command, StatusCode::OK, &answer.0).await?;
     Ok(answer)
 }
@@ -148,6 +149,7 @@ pub(crate) async fn resume(
             job: id,
             expected: state.version(),
             next_run_at: cursor,
+            at: now,
         });
         match deps.propose_once(&once, command, StatusCode::OK, &answer.0).await {
             // It was changed meanwhile: compute again from what it is now.
