@@ -35,6 +35,7 @@ use domain::limits;
 use domain::node::SessionId;
 use domain::time::Clock;
 use raft::Cluster;
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +55,17 @@ pub struct Listeners {
     pub api: TcpListener,
     /// For the other nodes.
     pub rpc: TcpListener,
+}
+
+/// Why an address cannot be listened on, in words that read well behind it.
+#[must_use]
+pub fn explain_bind(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "is already in use".to_owned(),
+        ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
+        ErrorKind::PermissionDenied => "may be used only by a privileged process".to_owned(),
+        _ => format!("cannot be used: {error}"),
+    }
 }
 
 /// What a node is given from outside, so that tests can give it something else.
@@ -140,11 +152,13 @@ pub async fn run(
     if settings.cluster.is_empty() && storage.log.bounds() == LogBounds::default() {
         return Err(RunError::NoCluster(settings.data_dir));
     }
+    let (api_addr, rpc_addr) = (listeners.api.local_addr()?, listeners.rpc.local_addr()?);
     let session = mint_session(&storage, node, clock.as_ref())?;
     let raft_settings = raft::Settings { ping_interval, ..raft_settings(&settings, session) };
     let (cluster, changes, services) =
         Cluster::start(raft_settings, storage.clone(), Arc::clone(&clock), listeners.rpc).await?;
 
+    tracing::info!(api = %api_addr, rpc = %rpc_addr, "listening");
     let supervisor = Supervisor::new();
     let (registration, incarnation) = Registration::new(cluster.clone(), node, session, Arc::clone(&sleeper));
     supervisor.spawn("consensus", Phase::Storage, OnEnd::StopNode, {

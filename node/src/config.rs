@@ -6,6 +6,7 @@ mod operate; // what an operator asks
 mod plans; // what plans allow
 mod services; // services outside
 
+pub(crate) use operate::RPC_ADDR_DEFAULT;
 pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
 pub(crate) use plans::PlanChange;
 
@@ -113,7 +114,7 @@ pub enum Environment {
 /// Who may make an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SignUp {
-    /// Whoever signs up for the dashboard.
+    /// Whoever signs up.
     Open,
     /// Only the operator.
     #[default]

@@ -6,6 +6,7 @@
 mod child; // one node
 mod target; // what the first job calls
 
+use crate::bootstrap::explain_bind;
 use crate::config::DevSettings;
 use child::Node;
 use rand::RngExt;
@@ -119,7 +120,7 @@ fn check_ports(settings: &DevSettings) -> Result<(), Failure> {
     let ports = |flag, first: u16| (0..settings.nodes).map(move |offset| (flag, first + offset));
     for (flag, port) in ports("api-port", settings.api_port).chain(ports("rpc-port", settings.rpc_port)) {
         TcpListener::bind(("127.0.0.1", port))
-            .map_err(|error| format!("port {port} cannot be used ({error}); choose others with --{flag}"))?;
+            .map_err(|error| format!("port {port} {}; choose others with --{flag}", explain_bind(&error)))?;
     }
     Ok(())
 }
