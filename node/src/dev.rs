@@ -84,7 +84,7 @@ async fn attend(
         }
     }
     pids.sort_unstable();
-    if wait_until_ready(settings, stop).await? {
+    if wait_until_ready(settings, identity, stop).await? {
         say(&welcome(settings, identity, &pids, target_url));
     }
     // Said from here, so that lines of several nodes do not mix.
@@ -168,15 +168,20 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
         .write_all(text.as_bytes())
 }
 
-/// Waits until every node is ready. False when `stop` came first.
-async fn wait_until_ready(settings: &DevSettings, stop: &CancellationToken) -> Result<bool, Failure> {
+/// Waits until every node is ready and takes the key that is about to be shown. False when `stop` came first.
+async fn wait_until_ready(
+    settings: &DevSettings,
+    identity: &Identity,
+    stop: &CancellationToken,
+) -> Result<bool, Failure> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build()?;
     let deadline = Instant::now() + READY_TIMEOUT;
     for offset in 0..settings.nodes {
-        let url = format!("http://127.0.0.1:{}/readyz", settings.api_port + offset);
+        // The first leader makes the account of the key only once the cluster is ready.
+        let url = format!("http://127.0.0.1:{}/v1/cluster", settings.api_port + offset);
         loop {
-            let ready = client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
-            if ready {
+            let answer = client.get(&url).bearer_auth(&identity.api_key).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
                 break;
             }
             if Instant::now() > deadline {

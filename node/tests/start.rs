@@ -138,7 +138,15 @@ async fn dev_takes_its_data_directory() {
     let dir = TempDir::new().unwrap();
     let mut first = dev(dir.path()).spawn().unwrap();
     let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
-    read_until(&mut lines, "JustRun is ready").await;
+    let said = read_until(&mut lines, "curl -X POST").await;
+    let after = |marker: &str| {
+        let found = said.iter().find_map(|line| line.split_once(marker)).map(|(_, rest)| rest.trim());
+        found.unwrap_or_else(|| panic!("{said:?}")).split_whitespace().next().unwrap()
+    };
+    let (url, key) = (after("curl -X POST"), after("API key"));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).bearer_auth(key).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "the key works as soon as it is shown");
     check_refused(dev(dir.path()), "is in use by another justrun dev").await;
 
     let file = dir.path().join("file");
