@@ -64,6 +64,22 @@ pub enum ApiError {
         /// Of what.
         what: &'static str,
     },
+    /// The account has as many of something as anybody may have.
+    #[error("an account has at most {max} {what}")]
+    TooMany {
+        /// How many it may have.
+        max: u64,
+        /// Of what.
+        what: &'static str,
+    },
+    /// It stands already as it was asked to.
+    #[error("the {what} is already {state}")]
+    Already {
+        /// What does.
+        what: &'static str,
+        /// How it stands.
+        state: &'static str,
+    },
     /// What a change was computed from has moved on. Handlers compute it again; a client sees it only after
     /// many tries.
     #[error("it is being changed by others, try again")]
@@ -140,6 +156,15 @@ impl ApiError {
         Self::Conflict(message.into())
     }
 
+    /// Says of what it is, one and many of them, where the replicated state answers the same for all.
+    pub(crate) fn about(self, one: &'static str, many: &'static str) -> Self {
+        match self {
+            Self::Already { state, .. } => Self::Already { what: one, state },
+            Self::TooMany { max, .. } => Self::TooMany { max, what: many },
+            other => other,
+        }
+    }
+
     /// What programs know it by.
     pub(crate) fn code(&self) -> &'static str {
         self.parts().1
@@ -179,9 +204,12 @@ impl ApiError {
             Self::PlanLimit { .. } => (StatusCode::FORBIDDEN, "plan_limit_exceeded"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::Conflict(_) | Self::Stale | Self::Taken | Self::Answered => {
-                (StatusCode::CONFLICT, "conflict")
-            }
+            Self::Conflict(_)
+            | Self::TooMany { .. }
+            | Self::Already { .. }
+            | Self::Stale
+            | Self::Taken
+            | Self::Answered => (StatusCode::CONFLICT, "conflict"),
             Self::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"),
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
@@ -297,15 +325,13 @@ impl From<Rejection> for ApiError {
             Rejection::NoSuchExecution => Self::NotFound("execution"),
             Rejection::NoSuchKey => Self::NotFound("API key"),
             Rejection::NoSuchChannel => Self::NotFound("channel"),
-            Rejection::AlreadyPaused => Self::conflict("it is already paused"),
-            Rejection::AlreadyActive => Self::conflict("it is already active"),
+            Rejection::AlreadyPaused => Self::Already { what: "job", state: "paused" },
+            Rejection::AlreadyActive => Self::Already { what: "job", state: "active" },
             Rejection::TooManyJobs { jobs_max } => Self::PlanLimit { max: jobs_max, what: "jobs" },
             Rejection::TooManyDiagnoses { diagnoses_max } => {
                 Self::PlanLimit { max: diagnoses_max, what: "diagnoses a day" }
             }
-            Rejection::TooMany { max } => {
-                Self::Conflict(format!("an account has at most {max} of them").into())
-            }
+            Rejection::TooMany { max } => Self::TooMany { max, what: "of them" },
             Rejection::EmailTaken => Self::conflict("an account with this email exists already"),
             Rejection::SpaceNotEmpty => Self::conflict("the space still has jobs; move or delete them first"),
             Rejection::TooManyOpen => Self::conflict("the job has too many unfinished executions"),

@@ -14,7 +14,7 @@ const ISSUES_MAX: usize = 100;
 /// Characters of a field's path in an answer: some paths end in a name that the client chose.
 const FIELD_CHARS_MAX: usize = 200;
 
-/// What is wrong with a field that is needed and has nothing in it (documented words).
+/// What is wrong with a field that is needed and is not there or has nothing in it (documented words).
 pub(crate) const EMPTY: &str = "must not be empty";
 
 /// A label of one line: not blank, bounded, without control characters.
@@ -48,6 +48,8 @@ pub struct Issue {
 pub struct Issues {
     list: Vec<Issue>,
     misshapen: bool,
+    /// Whether the first one is the absence of a field.
+    begins_with_absence: bool,
 }
 
 impl Issues {
@@ -55,6 +57,12 @@ impl Issues {
     pub(crate) fn shape(&mut self, field: impl Into<String>, fault: impl Into<Fault>) {
         self.misshapen = true;
         self.push(field.into(), fault.into());
+    }
+
+    /// Notes the absence of a field that must be there.
+    pub(crate) fn missing(&mut self, field: impl Into<String>) {
+        self.begins_with_absence |= self.list.is_empty();
+        self.shape(field, EMPTY);
     }
 
     /// Notes a well-formed value that makes no sense.
@@ -65,6 +73,7 @@ impl Issues {
     /// Notes everything that was noted elsewhere.
     pub(crate) fn absorb(&mut self, others: Self) {
         self.misshapen |= others.misshapen;
+        self.begins_with_absence |= self.list.is_empty() && others.begins_with_absence;
         let room = ISSUES_MAX.saturating_sub(self.list.len());
         self.list.extend(others.list.into_iter().take(room));
     }
@@ -100,7 +109,7 @@ impl Issues {
 impl fmt::Display for Issues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.list.first() {
-            Some(Issue { field, issue }) if issue == EMPTY => write!(f, "{field} is required"),
+            Some(Issue { field, .. }) if self.begins_with_absence => write!(f, "{field} is required"),
             Some(Issue { field, issue }) if field == ROOT => write!(f, "the request body {issue}"),
             Some(Issue { field, issue }) => write!(f, "{field} {issue}"),
             None => f.write_str("the request is not valid"),
@@ -155,7 +164,7 @@ impl<'a, 'i> Fields<'a, 'i> {
     pub(crate) fn require(&mut self, names: &[&str]) {
         for name in names {
             if !self.object.0.iter().any(|(known, _)| known == name) {
-                self.issues.shape(format!("{}{name}", self.path), EMPTY);
+                self.issues.missing(format!("{}{name}", self.path));
             }
         }
     }

@@ -127,8 +127,8 @@ impl ChannelConfig {
     #[must_use]
     pub fn default_events(&self) -> Vec<EventKind> {
         match self {
-            Self::Webhook { .. } => EventKind::ALL.to_vec(),
-            Self::Slack { .. } | Self::Discord { .. } | Self::Email { .. } | Self::PagerDuty { .. } => {
+            Self::Webhook { .. } | Self::PagerDuty { .. } => EventKind::ALL.to_vec(),
+            Self::Slack { .. } | Self::Discord { .. } | Self::Email { .. } => {
                 vec![EventKind::Failed, EventKind::Recovered]
             }
         }
@@ -228,6 +228,7 @@ mod tests {
         };
         assert!(!config.can_tell(EventKind::Executed));
         assert!(config.can_tell(EventKind::Failed));
+        assert_eq!(config.default_events(), EventKind::ALL, "as of every webhook");
         assert!(!format!("{config:?}").contains("0123456789abcdef"), "secrets never reach logs");
     }
 }

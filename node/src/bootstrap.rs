@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `api`, `key-use` | api: accepts nothing more, answers what is under way |
 //! | `leadership` | leadership: hands it over |
-//! | `coordinator`, `founder`, `housekeeper` | leadership |
+//! | `founder`, `housekeeper` | leadership |
 //! | `registration`, `scheduler` | shards: gives back what was not started |
 //! | `executor`, `notifier` | executor: ends what was started |
 //! | `recorder`, `message_outcomes` | outcomes: records all of it |
-//! | `consensus`, `gauges` | storage: takes leave, then closes |
+//! | `quorum` | quorum: takes leave, and stays a member while others that stop cannot do without |
+//! | `coordinator` | quorum: who leads until then buries those that die over it |
+//! | `consensus`, `gauges` | storage: closes |
 
 use crate::clock::Sleeper;
 use crate::config::{ServerSettings, SignUp};
@@ -23,6 +25,7 @@ use crate::gauges;
 use crate::housekeeper::Housekeeper;
 use crate::notifier::{Lanes, Mailer, Notifier, Senders, Stand, Standing, outcome_recorder};
 use crate::outbound::OutboundClient;
+use crate::quorum::Quorum;
 use crate::recorder::recorder;
 use crate::registration::Registration;
 use crate::scheduler::{Holding, Lookout, Parts, Scheduler, Start};
@@ -30,24 +33,21 @@ use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
 use domain::execution::Execution;
 use domain::id::NodeId;
 use domain::limits;
-use domain::node::{Incarnation, SessionId};
+use domain::node::SessionId;
 use domain::time::Clock;
 use raft::Cluster;
-use raft::command::{Command, ExpireNode};
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::schema::{Deliveries, Nodes};
 use storage::{LogBounds, Read, Storage};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// What the whole drain may take: requests under way may go on for 30 s (documented), and their outcomes
 /// still have to be recorded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
-/// How long taking leave of the cluster may take; without it the cluster notices by itself.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The sockets of a node, bound before anything else so that a port in use stops the start at once.
 #[derive(Debug)]
@@ -56,6 +56,17 @@ pub struct Listeners {
     pub api: TcpListener,
     /// For the other nodes.
     pub rpc: TcpListener,
+}
+
+/// Why an address cannot be listened on, in words that read well behind it.
+#[must_use]
+pub fn explain_bind(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => "is already in use".to_owned(),
+        ErrorKind::AddrNotAvailable => "is not an address of this machine".to_owned(),
+        ErrorKind::PermissionDenied => "may be used only by a privileged process".to_owned(),
+        _ => format!("cannot be used: {error}"),
+    }
 }
 
 /// What a node is given from outside, so that tests can give it something else.
@@ -142,20 +153,30 @@ pub async fn run(
     if settings.cluster.is_empty() && storage.log.bounds() == LogBounds::default() {
         return Err(RunError::NoCluster(settings.data_dir));
     }
+    let (api_addr, rpc_addr) = (listeners.api.local_addr()?, listeners.rpc.local_addr()?);
     let session = mint_session(&storage, node, clock.as_ref())?;
     let raft_settings = raft::Settings { ping_interval, ..raft_settings(&settings, session) };
     let (cluster, changes, services) =
         Cluster::start(raft_settings, storage.clone(), Arc::clone(&clock), listeners.rpc).await?;
 
+    tracing::info!(api = %api_addr, rpc = %rpc_addr, "listening");
     let supervisor = Supervisor::new();
     let (registration, incarnation) = Registration::new(cluster.clone(), node, session, Arc::clone(&sleeper));
     supervisor.spawn("consensus", Phase::Storage, OnEnd::StopNode, {
-        let (cluster, incarnation) = (cluster.clone(), incarnation.clone());
-        |stop| consensus(cluster, storage, node, incarnation, services, stop)
+        let cluster = cluster.clone();
+        |stop| consensus(cluster, storage, services, stop)
     });
     supervisor.spawn("gauges", Phase::Storage, OnEnd::StopNode, |stop| {
         gauges::run(cluster.clone(), Arc::clone(&sleeper), upkeep, stop)
     });
+
+    let quorum = Quorum {
+        cluster: cluster.clone(),
+        node,
+        incarnation: incarnation.clone(),
+        sleeper: Arc::clone(&sleeper),
+    };
+    supervisor.spawn("quorum", Phase::Quorum, OnEnd::StopNode, |stop| fallible(quorum.run(stop)));
 
     let holding = Holding::default();
     let (recorder, recorder_handle) = recorder(cluster.clone(), Arc::clone(&sleeper), holding.clone());
@@ -218,8 +239,7 @@ pub async fn run(
         node_timeout: limits::NODE_TIMEOUT,
         interval: coordinator::INTERVAL,
     };
-    supervisor
-        .spawn("coordinator", Phase::Leadership, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
+    supervisor.spawn("coordinator", Phase::Quorum, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
     let plans = Arc::new(settings.plans);
     let housekeeper = Housekeeper::new(cluster.clone(), Arc::clone(&sleeper), Arc::clone(&plans));
     supervisor
@@ -288,13 +308,10 @@ async fn fallible<E: Into<TaskError>>(task: impl Future<Output = Result<(), E>>)
     task.await.map_err(Into::into)
 }
 
-/// Runs consensus; at the end takes leave of the cluster, so that it need not wait for a timeout, and
-/// closes the storage.
+/// Runs consensus, and closes the storage at the end.
 async fn consensus(
     cluster: Cluster,
     storage: Storage,
-    node: NodeId,
-    incarnation: watch::Receiver<Option<Incarnation>>,
     services: Vec<raft::Service>,
     stop: CancellationToken,
 ) -> Result<(), TaskError> {
@@ -308,18 +325,7 @@ async fn consensus(
         ended = &mut running => return ended.map(drop),
         () = stop.cancelled() => {}
     }
-    let leave = async {
-        let held = *incarnation.borrow();
-        if let Some(incarnation) = held {
-            let leave = Command::ExpireNode(ExpireNode { node, incarnation });
-            if let Err(error) = cluster.propose_all(vec![leave], LEAVE_TIMEOUT).await {
-                tracing::debug!(%error, "left without leave");
-            }
-        }
-        cluster.shutdown().await;
-    };
-    // The services have to run for the leave to get through; they end with the shutdown.
-    let ((), ended) = tokio::join!(leave, running);
+    let ((), ended) = tokio::join!(cluster.shutdown(), running);
     ended?;
     tokio::task::spawn_blocking(move || storage.state.flush()).await??;
     Ok(())

@@ -82,7 +82,7 @@ pub(crate) struct DevArgs {
     /// Where the nodes keep their data [default: .justrun]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// REST API and dashboard of node 1; node i uses this plus i - 1 [default: 8080]
+    /// REST API of node 1; node i uses this plus i - 1 [default: 8080]
     #[arg(long, value_name = "PORT")]
     pub(crate) api_port: Option<u16>,
     /// Node-to-node traffic of node 1; node i uses this plus i - 1 [default: 9080]
@@ -104,7 +104,7 @@ pub(crate) struct ServerArgs {
     /// Where this node keeps its data (required)
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Where the REST API and the dashboard listen [default: 0.0.0.0:8080]
+    /// Where the REST API listens [default: 0.0.0.0:8080]
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) api_addr: Option<String>,
     /// Where node-to-node traffic listens [default: 0.0.0.0:9080]
@@ -167,8 +167,8 @@ pub(crate) struct ServerArgs {
     /// that requests without a credential are limited by the address of the client [default: none]
     #[arg(long, value_name = "CIDR,…")]
     pub(crate) trusted_proxies: Option<String>,
-    /// Whether strangers may make themselves an account, on plan free, by signing up for the dashboard: open
-    /// or closed [default: closed]
+    /// Whether strangers may make themselves an account, on plan free, with POST /v1/auth/register: open or
+    /// closed. Every account may read the addresses of the nodes from /v1/cluster [default: closed]
     #[arg(long, value_name = "NAME")]
     pub(crate) registration: Option<SignUp>,
     /// The mail server for email channels: smtp://USER:PASSWORD@HOST:PORT, or smtps:// for TLS from the
@@ -222,13 +222,13 @@ pub(crate) struct ServiceArgs {
     /// Where Stripe's API is [default: https://api.stripe.com]
     #[arg(long, value_name = "URL")]
     pub(crate) stripe_base_url: Option<String>,
-    /// Where the browser goes after a purchase [default: the dashboard]
+    /// Where the browser goes after a purchase [default: --advertise-api-url]
     #[arg(long, value_name = "URL")]
     pub(crate) stripe_success_url: Option<String>,
-    /// Where the browser goes when a purchase is given up [default: the dashboard]
+    /// Where the browser goes when a purchase is given up [default: --advertise-api-url]
     #[arg(long, value_name = "URL")]
     pub(crate) stripe_cancel_url: Option<String>,
-    /// Where the browser goes from Stripe's customer portal [default: the dashboard]
+    /// Where the browser goes from Stripe's customer portal [default: --advertise-api-url]
     #[arg(long, value_name = "URL")]
     pub(crate) stripe_return_url: Option<String>,
     /// Where EasyCron's API is, for imports [default: https://api.easycron.com]

@@ -7,6 +7,7 @@ mod plans; // what plans allow
 mod services; // services outside
 mod tls; // certificates
 
+pub(crate) use operate::RPC_ADDR_DEFAULT;
 pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
 pub(crate) use plans::PlanChange;
 
@@ -115,7 +116,7 @@ pub enum Environment {
 /// Who may make an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum SignUp {
-    /// Whoever signs up for the dashboard.
+    /// Whoever signs up.
     Open,
     /// Only the operator.
     #[default]

@@ -181,22 +181,9 @@ pub(crate) const INTERVAL: Duration = limits::PING_INTERVAL;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::node::{Incarnation, SessionId};
+    use crate::samples::node;
+    use domain::node::Incarnation;
     use domain::time::Timestamp;
-
-    fn node(id: u64) -> Node {
-        Node {
-            id: NodeId(id),
-            session: SessionId(id),
-            incarnation: Incarnation(id * 10),
-            api_url: String::new(),
-            rpc_addr: String::new(),
-            version: String::new(),
-            registered_at: Timestamp::EPOCH,
-            draining: false,
-            expired_at: None,
-        }
-    }
 
     fn check(nodes: &[Node], silent_ms: &[(u64, u64)], dead: &[u64], owners: &[u64]) {
         check_behind(nodes, silent_ms, &[], dead, owners);

@@ -6,6 +6,7 @@
 mod child; // one node
 mod target; // what the first job calls
 
+use crate::bootstrap::explain_bind;
 use crate::config::DevSettings;
 use child::Node;
 use rand::RngExt;
@@ -83,7 +84,7 @@ async fn attend(
         }
     }
     pids.sort_unstable();
-    if wait_until_ready(settings, stop).await? {
+    if wait_until_ready(settings, identity, stop).await? {
         say(&welcome(settings, identity, &pids, target_url));
     }
     // Said from here, so that lines of several nodes do not mix.
@@ -119,7 +120,7 @@ fn check_ports(settings: &DevSettings) -> Result<(), Failure> {
     let ports = |flag, first: u16| (0..settings.nodes).map(move |offset| (flag, first + offset));
     for (flag, port) in ports("api-port", settings.api_port).chain(ports("rpc-port", settings.rpc_port)) {
         TcpListener::bind(("127.0.0.1", port))
-            .map_err(|error| format!("port {port} cannot be used ({error}); choose others with --{flag}"))?;
+            .map_err(|error| format!("port {port} {}; choose others with --{flag}", explain_bind(&error)))?;
     }
     Ok(())
 }
@@ -167,15 +168,20 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
         .write_all(text.as_bytes())
 }
 
-/// Waits until every node is ready. False when `stop` came first.
-async fn wait_until_ready(settings: &DevSettings, stop: &CancellationToken) -> Result<bool, Failure> {
+/// Waits until every node is ready and takes the key that is about to be shown. False when `stop` came first.
+async fn wait_until_ready(
+    settings: &DevSettings,
+    identity: &Identity,
+    stop: &CancellationToken,
+) -> Result<bool, Failure> {
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(1)).build()?;
     let deadline = Instant::now() + READY_TIMEOUT;
     for offset in 0..settings.nodes {
-        let url = format!("http://127.0.0.1:{}/readyz", settings.api_port + offset);
+        // The first leader makes the account of the key only once the cluster is ready.
+        let url = format!("http://127.0.0.1:{}/v1/cluster", settings.api_port + offset);
         loop {
-            let ready = client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
-            if ready {
+            let answer = client.get(&url).bearer_auth(&identity.api_key).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
                 break;
             }
             if Instant::now() > deadline {

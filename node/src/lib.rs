@@ -21,6 +21,7 @@ mod notifier; // messages to channels
 pub mod operator; // what is asked of a cluster that runs
 pub mod outbound; // services outside, for the REST API
 mod outcomes; // whatever came of something, into the replicated state
+mod quorum; // leaving the cluster
 mod recorder; // what came of executions
 mod registration; // this process's place in the cluster
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The `justrun` binary: arguments, sockets, signals, exit code.
 
 use domain::limits::PING_INTERVAL;
-use node::bootstrap::{Listeners, Outside, run};
+use node::bootstrap::{Listeners, Outside, explain_bind, run};
 use node::clock::SystemClock;
 use node::config::{self, DevSettings, Invocation, OperatorSettings, ServerSettings};
 use node::{dev, files, operator, telemetry};
@@ -99,7 +99,7 @@ fn start_server(settings: ServerSettings) -> ExitCode {
 }
 
 fn bind(flag: &str, addr: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
-    TcpListener::bind(addr).map_err(|error| format!("--{flag} {addr} cannot be used: {error}").into())
+    TcpListener::bind(addr).map_err(|error| format!("--{flag} {addr} {}", explain_bind(&error)).into())
 }
 
 /// A token that the first SIGTERM or SIGINT cancels; the second ends the process at once.

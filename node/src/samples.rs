@@ -1,7 +1,8 @@
 //! What tests are about.
 
-use domain::id::{AccountId, JobId, SpaceId};
+use domain::id::{AccountId, JobId, NodeId, SpaceId};
 use domain::job::{Delivery, Job, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
+use domain::node::{Incarnation, Node, SessionId};
 use domain::space::Space;
 use domain::time::Timestamp;
 
@@ -46,5 +47,20 @@ pub(crate) fn space(id: SpaceId) -> Space {
         jobs: 0,
         created_at: Timestamp::EPOCH,
         updated_at: Timestamp::EPOCH,
+    }
+}
+
+/// A node that lives.
+pub(crate) fn node(id: u64) -> Node {
+    Node {
+        id: NodeId(id),
+        session: SessionId(id),
+        incarnation: Incarnation(id * 10),
+        api_url: String::new(),
+        rpc_addr: String::new(),
+        version: String::new(),
+        registered_at: Timestamp::EPOCH,
+        draining: false,
+        expired_at: None,
     }
 }

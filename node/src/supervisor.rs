@@ -39,14 +39,23 @@ pub enum Phase {
     Executor,
     /// What records their outcomes.
     Outcomes,
+    /// What others still need it for.
+    Quorum,
     /// Consensus and storage.
     Storage,
 }
 
 impl Phase {
     /// In the order of the shutdown.
-    pub const ALL: [Self; 6] =
-        [Self::Api, Self::Leadership, Self::Shards, Self::Executor, Self::Outcomes, Self::Storage];
+    pub const ALL: [Self; 7] = [
+        Self::Api,
+        Self::Leadership,
+        Self::Shards,
+        Self::Executor,
+        Self::Outcomes,
+        Self::Quorum,
+        Self::Storage,
+    ];
 }
 
 /// What it means when a task ends before it was told to. A panic always stops the node.

@@ -109,6 +109,7 @@ async fn a_node_says_what_it_belongs_to_once_and_leaves_no_colours_in_the_log() 
     check_refused(server(dir.path(), &[]), "is empty: name the first members with --cluster").await;
 
     let (mut node, said) = running(dir.path()).await;
+    assert!(said.iter().any(|line| line.contains("listening") && line.contains("127.0.0.1:")), "{said:?}");
     check_refused(server(dir.path(), ALONE), "is in use by another process").await;
     drop(node.stdin.take());
     let output = timeout(PATIENCE, node.wait_with_output()).await.expect("it drains").unwrap();
@@ -119,6 +120,21 @@ async fn a_node_says_what_it_belongs_to_once_and_leaves_no_colours_in_the_log() 
     let mut again = server(dir.path(), &["--exit-with-stdin"]).spawn().unwrap();
     let mut lines = BufReader::new(again.stderr.take().unwrap()).lines();
     read_until(&mut lines, "registered").await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_flag() {
+    let dir = TempDir::new().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    for flag in ["--api-addr", "--rpc-addr"] {
+        let given = format!("{flag}={addr}");
+        check_refused(
+            server(dir.path(), &[ALONE, &[given.as_str()]].concat()),
+            &format!("{flag} {addr} is already in use"),
+        )
+        .await;
+    }
 }
 
 /// Two ports in a row are not needed by a cluster of one.
@@ -134,7 +150,15 @@ async fn dev_takes_its_data_directory() {
     let dir = TempDir::new().unwrap();
     let mut first = dev(dir.path()).spawn().unwrap();
     let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
-    read_until(&mut lines, "JustRun is ready").await;
+    let said = read_until(&mut lines, "curl -X POST").await;
+    let after = |marker: &str| {
+        let found = said.iter().find_map(|line| line.split_once(marker)).map(|(_, rest)| rest.trim());
+        found.unwrap_or_else(|| panic!("{said:?}")).split_whitespace().next().unwrap()
+    };
+    let (url, key) = (after("curl -X POST"), after("API key"));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).bearer_auth(key).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "the key works as soon as it is shown");
     check_refused(dev(dir.path()), "is in use by another justrun dev").await;
 
     let file = dir.path().join("file");

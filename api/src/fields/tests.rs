@@ -80,7 +80,15 @@ fn choices_are_exact_and_listed() {
 #[test]
 fn the_message_is_the_first_mistake_in_the_documented_words() {
     let message = |field: &str, fault: &'static str| misshapen(field, fault).to_string();
-    assert_eq!(message("cron_expression", EMPTY), "cron_expression is required");
+    let mut absent = Issues::default();
+    absent.missing("cron_expression");
+    absent.meaning("tags[0]", EMPTY);
+    assert_eq!(absent.to_string(), "cron_expression is required");
+    assert_eq!(absent.list()[0].issue, EMPTY);
+    let mut others = Issues::default();
+    others.absorb(absent);
+    assert_eq!(others.to_string(), "cron_expression is required");
+    assert_eq!(message("tags[0]", EMPTY), "tags[0] must not be empty", "it was given");
     assert_eq!(message("timeout_sec", "must be an integer"), "timeout_sec must be an integer");
     assert_eq!(message(ROOT, "must be an object"), "the request body must be an object");
 }

@@ -161,21 +161,16 @@ struct Refusal {
 
 impl Refusal {
     fn all() -> [Self; 11] {
-        let issue = |field: &str, issue: &str, misshapen| {
-            let mut issues = Issues::default();
-            if misshapen {
-                issues.shape(field.to_owned(), issue.to_owned());
-            } else {
-                issues.meaning(field.to_owned(), issue.to_owned());
-            }
-            ApiError::Invalid(issues)
-        };
+        let mut misshapen = Issues::default();
+        misshapen.missing("cron_expression");
+        let mut senseless = Issues::default();
+        senseless.meaning("timeout_sec", "must be between 1 and 300");
         [
             Self {
                 name: "Misshapen",
                 about: "The body is no JSON, or a field is missing, unknown or of the wrong type. Every one of \
                     them is listed.",
-                example: issue("cron_expression", "must not be empty", true),
+                example: ApiError::Invalid(misshapen),
             },
             Self {
                 name: "Unauthorized",
@@ -210,7 +205,7 @@ impl Refusal {
             Self {
                 name: "Senseless",
                 about: "Well-formed, but a value makes no sense. Every one of them is listed.",
-                example: issue("timeout_sec", "must be between 1 and 300", false),
+                example: ApiError::Invalid(senseless),
             },
             Self {
                 name: "RateLimited",

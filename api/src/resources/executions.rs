@@ -168,7 +168,7 @@ pub(crate) struct ExecutionOutput {
     /// The first 64 KiB, if the job stores them.
     #[schema(required)]
     response_body: Option<String>,
-    /// Why it failed or was skipped.
+    /// Why it failed or was skipped, or what went wrong with the last attempt while another one follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<String>,
@@ -177,7 +177,7 @@ pub(crate) struct ExecutionOutput {
     /// The instant it was due.
     #[schema(value_type = String, format = DateTime)]
     scheduled_at: Rfc3339,
-    /// When the last attempt began.
+    /// When the attempt that is under way began, or else the last one that was made; to a second while it runs.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     started_at: Option<Rfc3339>,
     #[schema(value_type = Option<String>, format = DateTime, required)]
@@ -271,11 +271,17 @@ impl ExecutionOutput {
     fn new(execution: &Execution, body: Option<ResponseBody>, now: Timestamp) -> Self {
         let last = execution.attempts.last();
         let failure = last.and_then(|attempt| attempt.failure.as_ref());
+        let stage = Stage::of(execution, now);
+        let began = match stage {
+            // What begins later than it was due waited for its place; nobody has written that down yet.
+            Stage::Running => Some(execution.due),
+            Stage::Pending | Stage::Finished(_) => last.map(|attempt| attempt.started_at),
+        };
         let truncated = body.as_ref().is_some_and(|body| body.truncated);
         Self {
             id: execution.id.to_string(),
             job_id: execution.id.job.to_string(),
-            status: status(execution, now),
+            status: stage.as_str(),
             status_code: last.and_then(|attempt| attempt.status_code),
             duration_ms: last.map(|attempt| attempt.duration_ms),
             triggered_by: Trigger::as_str(execution.trigger),
@@ -283,7 +289,7 @@ impl ExecutionOutput {
             error: error(execution, failure),
             executed_at: Rfc3339(last.map_or(execution.scheduled_at, |attempt| attempt.started_at)),
             scheduled_at: Rfc3339(execution.scheduled_at),
-            started_at: last.map(|attempt| Rfc3339(attempt.started_at)),
+            started_at: began.map(Rfc3339),
             finished_at: finished_at(execution).map(Rfc3339),
             attempt: attempt(execution),
             error_kind: kind(failure),
@@ -298,13 +304,31 @@ impl ExecutionOutput {
     }
 }
 
-/// Claims are made ahead of time: until its instant comes, a claimed execution only waits.
-fn status(execution: &Execution, now: Timestamp) -> &'static str {
-    match &execution.state {
-        ExecutionState::Pending => "pending",
-        ExecutionState::Claimed { .. } if execution.due > now => "pending",
-        ExecutionState::Claimed { .. } => "running",
-        ExecutionState::Finished { status, .. } => status.as_str(),
+/// How far an execution is.
+#[derive(Clone, Copy)]
+enum Stage {
+    Pending,
+    Running,
+    Finished(ExecutionStatus),
+}
+
+impl Stage {
+    /// Claims are made ahead of time: until its instant comes, a claimed execution only waits.
+    fn of(execution: &Execution, now: Timestamp) -> Self {
+        match execution.state {
+            ExecutionState::Pending => Self::Pending,
+            ExecutionState::Claimed { .. } if execution.due > now => Self::Pending,
+            ExecutionState::Claimed { .. } => Self::Running,
+            ExecutionState::Finished { status, .. } => Self::Finished(status),
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Finished(status) => status.as_str(),
+        }
     }
 }
 
@@ -319,11 +343,21 @@ fn attempt(execution: &Execution) -> u32 {
 /// What went wrong with the last attempt, and why there is no other where one was due.
 fn error(execution: &Execution, failure: Option<&Failure>) -> Option<String> {
     let failure = failure.map(|failure| failure.message.clone());
-    match (execution.status()?, execution.skip_reason.clone(), failure) {
-        (ExecutionStatus::Success, _, _) => None,
+    let reason = execution.skip_reason.as_ref().map(|reason| match execution.missed {
+        Some(missed) if missed.count > 1 => format!("{reason}: {}", extent(&missed)),
+        Some(_) | None => reason.clone(),
+    });
+    match (execution.status(), reason, failure) {
+        (Some(ExecutionStatus::Success), _, _) => None,
         (_, Some(reason), Some(failure)) => Some(format!("{failure}; not tried again: {reason}")),
         (_, reason, failure) => reason.or(failure),
     }
+}
+
+/// How many firings one record stands for.
+fn extent(missed: &MissedFirings) -> String {
+    let at_least = if missed.exact { "" } else { "at least " };
+    format!("{at_least}{} firings until {}", missed.count, Rfc3339(missed.until))
 }
 
 fn finished_at(execution: &Execution) -> Option<Timestamp> {

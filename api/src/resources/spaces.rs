@@ -196,7 +196,7 @@ pub(crate) async fn create(
         match deps.propose_once(&once, command, StatusCode::CREATED, &answer.0).await {
             // Two random ids met; the next ones will not.
             Err(ApiError::Taken) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(named(error)),
             Ok(_) => return Ok((StatusCode::CREATED, answer)),
         }
     }
@@ -291,7 +291,7 @@ pub(crate) async fn pause(
     let at = deps.clock.now();
     let answer = data(Paused { id: id.to_string(), status: "paused", jobs_paused, paused_at: Rfc3339(at) });
     let command = Command::PauseSpace(PauseSpace { account: principal.account, space: id, at });
-    deps.propose_once(&once, command, StatusCode::OK, &answer.0).await?;
+    deps.propose_once(&once, command, StatusCode::OK, &answer.0).await.map_err(named)?;
     follow(&deps, id).await;
     Ok(answer)
 }
@@ -319,9 +319,13 @@ pub(crate) async fn resume(
     let answer =
         data(Resumed { id: id.to_string(), status: "active", jobs_resumed, resumed_at: Rfc3339(at) });
     let command = Command::ResumeSpace(ResumeSpace { account: principal.account, space: id, at });
-    deps.propose_once(&once, command, StatusCode::OK, &answer.0).await?;
+    deps.propose_once(&once, command, StatusCode::OK, &answer.0).await.map_err(named)?;
     follow(&deps, id).await;
     Ok(answer)
+}
+
+fn named(error: ApiError) -> ApiError {
+    error.about(SpaceId::NOUN, "spaces")
 }
 
 fn find(deps: &Deps, account: AccountId, id: SpaceId) -> Result<Space, ApiError> {

@@ -110,6 +110,7 @@ async fn an_account_has_a_bounded_number_of_keys() {
     }
     let refused = service.call("POST", "/v1/api-keys", json!({"name": "a"})).await;
     assert_eq!(refused.code(409), "conflict");
+    assert_eq!(refused.message(), "an account has at most 100 API keys");
     assert_eq!(service.get("/v1/api-keys").await.data(200).as_array().unwrap().len(), limits::KEYS_MAX);
 }
 

@@ -127,7 +127,7 @@ async fn the_documented_webhook_to_pager_duty_is_taken_as_it_is_written() {
     });
     assert_eq!(channel["config"], expected);
     assert_eq!(channel["type"], "webhook");
-    assert_eq!(channel["events"], json!(["job.failed", "job.recovered"]));
+    assert_eq!(channel["events"], json!(["job.executed", "job.failed", "job.recovered"]));
     assert!(matches!(
         stored(&service, &channel).await.config,
         ChannelConfig::PagerDuty { routing_key: None, .. }
@@ -148,6 +148,10 @@ async fn the_documented_webhook_to_pager_duty_is_taken_as_it_is_written() {
     let europe = webhook(json!({"url": "https://events.eu.pagerduty.com/v2/enqueue", "routing_key": key}));
     let channel = make(&service, europe).await;
     assert!(channel["config"].get("secret").is_none(), "nothing is signed, so no secret is made");
+    for odd in [&key[1..], &format!("{key}0")] {
+        let answer = service.call("PATCH", &place(&channel), json!({"config": {"routing_key": odd}})).await;
+        assert_eq!(answer.faults(422), ["config.routing_key"], "{odd}");
+    }
     let elsewhere = webhook(json!({"url": "https://a.example", "routing_key": key}));
     assert_eq!(service.call("POST", PATH, elsewhere).await.faults(422), ["config.routing_key"]);
 }
@@ -425,7 +429,9 @@ async fn an_account_has_so_many_channels() {
         let command = Command::CreateChannel(Box::new(CreateChannel { channel }));
         service.cluster().await.propose(command).await.unwrap();
     }
-    assert_eq!(service.call("POST", PATH, slack()).await.code(409), "conflict");
+    let refused = service.call("POST", PATH, slack()).await;
+    assert_eq!(refused.code(409), "conflict");
+    assert_eq!(refused.message(), "an account has at most 100 alert channels");
 }
 
 #[tokio::test]

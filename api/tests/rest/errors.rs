@@ -89,6 +89,41 @@ async fn each_wrong_type_is_400_and_each_senseless_value_422() {
 }
 
 #[tokio::test]
+async fn a_message_says_once_what_is_to_be_put_right() {
+    let service = Service::start().await;
+    for (field, value, expected) in [
+        ("name", json!(""), "name must not be empty"),
+        ("tags", json!(["a", ""]), "tags[1] must not be empty"),
+        ("url", json!("/backup"), "url must start with https://"),
+        ("url", json!("example.com:8080/backup"), "url must start with https://"),
+        ("url", json!("ftp://a.example"), "url must start with https://"),
+        (
+            "cron_expression",
+            json!("0 0 31 2 *"),
+            "cron_expression never fires: no month it names has the days it names",
+        ),
+        (
+            "cron_expression",
+            json!("@reboot"),
+            "cron_expression is not a valid cron expression: @reboot names no time",
+        ),
+        (
+            "cron_expression",
+            json!("* * * *"),
+            "cron_expression is not a valid cron expression: expected 5 fields, found 4",
+        ),
+    ] {
+        let answer = service.call("POST", "/v1/jobs", job_with(field, value)).await;
+        assert_eq!((answer.code(422).as_str(), answer.message().as_str()), ("validation_error", expected));
+    }
+    let nothing = json!({"action": "pause", "job_ids": []});
+    let answer = service.call("POST", "/v1/jobs/bulk", nothing).await;
+    assert_eq!(answer.message(), "job_ids must not be empty");
+    let answer = service.call("POST", "/v1/jobs/bulk", json!({"action": "pause"})).await;
+    assert_eq!(answer.message(), "job_ids is required");
+}
+
+#[tokio::test]
 async fn no_text_gets_past_the_parser_or_breaks_it() {
     let service = Service::start().await;
     let deep = [b"[".repeat(200_000), b"]".repeat(200_000)].concat();

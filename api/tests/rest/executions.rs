@@ -80,7 +80,7 @@ async fn a_firing_waits_runs_and_succeeds() {
         "response_body": null,
         "executed_at": "2026-04-10T14:25:00Z",
         "scheduled_at": "2026-04-10T14:25:00Z",
-        "started_at": null,
+        "started_at": "2026-04-10T14:25:00Z",
         "finished_at": null,
         "attempt": 1,
         "node_id": 1,
@@ -210,8 +210,19 @@ async fn a_failure_shows_every_attempt() {
     record(&service, id, 1, result).await;
     let waiting = service.get(&format!("/v1/executions/{id}")).await.data(200);
     assert_eq!((&waiting["status"], &waiting["attempt"]), (&json!("pending"), &json!(2)));
+    assert_eq!(
+        (&waiting["error"], &waiting["error_kind"]),
+        (&json!("Connection refused"), &json!("connect"))
+    );
+    assert_eq!(waiting["started_at"], "2026-04-10T14:25:00Z", "of the attempt that was made");
 
     assert_eq!(claim(&service, ClaimTarget::Execution { id, attempt: 2 }).await, Some(id));
+    service.clock.advance(Duration::from_secs(11));
+    let running = service.get(&format!("/v1/executions/{id}")).await.data(200);
+    assert_eq!(
+        (&running["status"], &running["started_at"]),
+        (&json!("running"), &json!("2026-04-10T14:25:10Z"))
+    );
     let timeout = Some((ErrorKind::Timeout, "Request timed out after 30s"));
     let result =
         AttemptResult::Sent { attempt: attempt(2, 190, timeout, Some(503)), body: None, retry_at: None };
@@ -261,7 +272,8 @@ async fn missed_firings_are_one_record_with_the_reason() {
     assert_eq!((&item["status"], &item["attempt"]), (&json!("skipped"), &json!(0)));
     assert_eq!(item["missed"], json!({"count": 3, "until": "2026-04-10T14:35:00Z", "exact": true}));
     assert_eq!((&item["executed_at"], &item["node_id"]), (&json!("2026-04-10T14:25:00Z"), &Value::Null));
-    assert!(item["error"].as_str().is_some_and(|reason| !reason.is_empty()));
+    let reason = "Missed while the cluster was down: 3 firings until 2026-04-10T14:35:00Z";
+    assert_eq!(item["error"], reason);
 }
 
 #[tokio::test]

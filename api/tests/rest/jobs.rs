@@ -216,11 +216,15 @@ async fn pause_and_resume_answer_as_documented_and_once() {
     let paused = service.post(&format!("{path}/pause")).await.data(200);
     let at = "2026-04-10T14:23:00Z";
     assert_eq!(paused, json!({"id": id.to_string(), "status": "paused", "paused_at": at}));
-    assert_eq!(service.post(&format!("{path}/pause")).await.code(409), "conflict");
+    let again = service.post(&format!("{path}/pause")).await;
+    assert_eq!(
+        (again.code(409).as_str(), again.message().as_str()),
+        ("conflict", "the job is already paused")
+    );
     let job = service.get(&path).await.data(200);
     assert_eq!(
-        (&job["status"], &job["next_run_at"], &job["paused_at"]),
-        (&json!("paused"), &Value::Null, &json!(at))
+        (&job["status"], &job["next_run_at"], &job["paused_at"], &job["updated_at"]),
+        (&json!("paused"), &Value::Null, &json!(at), &json!(at))
     );
     let job = service.call("PATCH", &path, json!({"cron_expression": "0 * * * *"})).await.data(200);
     assert_eq!(job["next_run_at"], Value::Null, "still paused");
@@ -234,8 +238,14 @@ async fn pause_and_resume_answer_as_documented_and_once() {
         "resumed_at": "2026-04-10T14:24:00Z",
     });
     assert_eq!(resumed, expected);
-    assert_eq!(service.post(&format!("{path}/resume")).await.code(409), "conflict");
-    assert!(service.get(&path).await.data(200).get("paused_at").is_none());
+    let again = service.post(&format!("{path}/resume")).await;
+    assert_eq!(
+        (again.code(409).as_str(), again.message().as_str()),
+        ("conflict", "the job is already active")
+    );
+    let job = service.get(&path).await.data(200);
+    assert!(job.get("paused_at").is_none());
+    assert_eq!(job["updated_at"], "2026-04-10T14:24:00Z");
 }
 
 #[tokio::test]

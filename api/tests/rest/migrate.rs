@@ -93,10 +93,11 @@ async fn each_job_that_fails_is_listed_and_the_others_are_imported() {
         job(json!({"name": "Plain", "url": "http://api.example.com", "timeout_sec": 0})),
         job(json!({"name": " "})),
         job(json!({"name": "Elsewhere", "space_id": domain::id::SpaceId(6).to_string()})),
-        job(json!({"name": "Good too"})),
+        job(json!({"name": "Odd", "status": "weird"})),
+        job(json!({"name": "Good too", "status": "active"})),
     ]);
     let data = service.call("POST", JSON, body).await.data(200);
-    assert_eq!((&data["imported"], &data["skipped"]), (&json!(2), &json!(4)));
+    assert_eq!((&data["imported"], &data["skipped"]), (&json!(2), &json!(5)));
     assert_eq!(data["job_ids"].as_array().unwrap().len(), 2);
     let errors = data["errors"].as_array().unwrap();
     let said: Vec<_> = errors
@@ -110,6 +111,7 @@ async fn each_job_that_fails_is_listed_and_the_others_are_imported() {
             ("Plain", "url must use https; timeout_sec must be between 1 and 300"),
             ("jobs[3]", "name must not be empty"),
             ("Elsewhere", "space_id is not a space of this account"),
+            ("Odd", "status must be one of active, paused"),
         ]
     );
     let fields = |index: usize| -> Vec<_> {
@@ -119,6 +121,7 @@ async fn each_job_that_fails_is_listed_and_the_others_are_imported() {
     assert_eq!(fields(0), ["jobs[1].cron_expression"]);
     assert_eq!(fields(1), ["jobs[2].url", "jobs[2].timeout_sec"]);
     assert_eq!(fields(3), ["jobs[4].space_id"]);
+    assert_eq!(fields(4), ["jobs[5].status"]);
     let names: Vec<_> = all(&service).await.iter().map(|job| job["name"].clone()).collect();
     assert_eq!(names, ["Good", "Good too"]);
 }
@@ -142,7 +145,7 @@ async fn malformed_requests_import_nothing() {
         (json!({"jobs": [], "space_id": 7}), 400, &["space_id"]),
         (json!({"jobs": [], "space_id": "sp_1"}), 422, &["space_id"]),
         (json!({"jobs": [], "space_id": foreign}), 422, &["space_id"]),
-        (jobs(vec![job(json!({})); 1_001]), 422, &["jobs"]),
+        (jobs(vec![job(json!({})), job(json!({"status": null}))]), 400, &["jobs[1].status"]),
         (
             broken,
             400,
@@ -151,6 +154,9 @@ async fn malformed_requests_import_nothing() {
     ] {
         assert_eq!(service.call("POST", JSON, body).await.faults(status), fields);
     }
+    let too_many = service.call("POST", JSON, jobs(vec![job(json!({})); 1_001])).await;
+    assert_eq!(too_many.faults(422), ["jobs"]);
+    assert!(too_many.message().contains("GET /v1/jobs/export?page=1&per_page=1000"), "{too_many:?}");
     assert_eq!(service.call_text("POST", JSON, "{\"jobs\": [").await.faults(400), ["$"]);
     let plain = request(KEY, "POST", JSON, "{}");
     let (mut parts, body) = plain.into_parts();
@@ -402,7 +408,7 @@ async fn the_jobs_of_cronjob_org_are_imported() {
     assert_eq!((&rich["tags"], &rich["store_response_body"]), (&json!(["Backups"]), &json!(true)));
     assert_eq!(rich["headers"], json!({"X-Key": "k", "Authorization": "Basic dTpw"}));
     let expected = json!([
-        {"original_name": "Rich", "warning": "it ended on 2027-01-01 there; JustRun's jobs go on"},
+        {"original_name": "Rich", "warning": "it ends on 2027-01-01 there; JustRun's jobs go on"},
         {"original_name": "Rich", "warning": "the timeout was 600 s and is 300 s, which is the longest"},
     ]);
     assert_eq!(data["warnings"], expected);

@@ -148,6 +148,12 @@ impl Answer {
         self.json()["error"]["code"].as_str().expect("every refusal has a code").to_owned()
     }
 
+    /// What a refusal says to people.
+    #[track_caller]
+    pub(crate) fn message(&self) -> String {
+        self.json()["error"]["message"].as_str().expect("every refusal has a message").to_owned()
+    }
+
     /// The fields at fault in a refusal with `status`.
     #[track_caller]
     pub(crate) fn faults(&self, status: u16) -> Vec<String> {

@@ -78,7 +78,9 @@ async fn a_purchase_moves_the_account_and_its_end_moves_it_back() {
     check(&service, &pro, Plan::Pro, Some("sub_1")).await;
     let late = subscription("evt_3", "updated", 150, "active", stripe::MAKER_PRICE);
     check(&service, &late, Plan::Pro, Some("sub_1")).await;
-    let owes = subscription("evt_4", "updated", 300, "past_due", stripe::PRO_PRICE);
+    let late = subscription("evt_8", "updated", 250, "past_due", stripe::PRO_PRICE);
+    check(&service, &late, Plan::Pro, Some("sub_1")).await;
+    let owes = subscription("evt_4", "updated", 300, "unpaid", stripe::PRO_PRICE);
     check(&service, &owes, Plan::Free, Some("sub_1")).await;
     let pays = subscription("evt_5", "updated", 301, "active", stripe::PRO_PRICE);
     check(&service, &pays, Plan::Pro, Some("sub_1")).await;
@@ -150,6 +152,8 @@ async fn what_stripe_did_not_sign_is_refused() {
     {
         assert_eq!(deliver_signed(&service, &body, signature).await.faults(400), ["Stripe-Signature"]);
     }
+    let unsigned = deliver_signed(&service, &body, None).await;
+    assert_eq!(unsigned.message(), "Stripe-Signature is missing");
     let other = body.replace("scale", "maker");
     assert_eq!(deliver_signed(&service, &other, Some(&good)).await.faults(400), ["Stripe-Signature"]);
     let huge = " ".repeat(1024 * 1024 + 1);

@@ -57,8 +57,7 @@ impl Expression {
         }
         match NICKNAMES.iter().find(|(nickname, _)| *nickname == text) {
             Some((_, fields)) => Self::parse_fields(fields),
-            // Imports from a crontab report this text as it stands.
-            None if text == "@reboot" => Err(refused("Unsupported cron expression: @reboot")),
+            None if text == "@reboot" => Err(refused("@reboot names no time")),
             None => Err(refused(format!(
                 "unknown nickname {text:?}: expected @hourly, @daily, @midnight, @weekly, @monthly, @yearly, \
                  @annually or @every with a period"

@@ -25,7 +25,7 @@ pub(crate) enum AccountCommand {
     ///   justrun account create --email ops@example.com --plan scale
     ///   justrun key create --account ops@example.com --name laptop
     ///
-    /// With --password-stdin its owner can also sign in to the dashboard:
+    /// With --password-stdin its owner can also sign in:
     ///
     ///   justrun account create --email ops@example.com --plan scale --password-stdin < password.txt
     #[command(after_help = HELP, args_override_self = true, verbatim_doc_comment)]
@@ -102,7 +102,7 @@ pub(crate) struct AccountCreateArgs {
     /// What it may use: free, maker, pro or scale (required)
     #[arg(long, value_name = "PLAN")]
     pub(crate) plan: Option<String>,
-    /// Read a password for the dashboard from standard input, one line of 8 to 200 characters
+    /// Read a password to sign in with from standard input, one line of 8 to 200 characters
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         value_parser = BoolishValueParser::new())]
     pub(crate) password_stdin: Option<bool>,

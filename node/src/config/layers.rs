@@ -5,7 +5,7 @@
 
 use super::ConfigError;
 use crate::cli::Cli;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -170,12 +170,18 @@ fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
     let first = first.strip_prefix("error: ").unwrap_or(first);
+    let first = match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(words)) if !words.is_empty() => {
+            format!("{first}: must be one of {}", words.join(", "))
+        }
+        _ => first.to_owned(),
+    };
     let suggestion =
         [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
             .into_iter()
             .find_map(|kind| error.get(kind));
     match suggestion {
         Some(suggestion) => format!("{first}; did you mean {suggestion}?"),
-        None => first.to_owned(),
+        None => first,
     }
 }

@@ -8,6 +8,9 @@ use domain::id::AccountId;
 use domain::limits;
 use std::net::SocketAddr;
 
+/// Which node is asked when nobody says.
+pub(crate) const RPC_ADDR_DEFAULT: &str = "127.0.0.1:9080";
+
 /// How answers are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
@@ -116,7 +119,7 @@ fn plan(text: &str) -> Result<Plan, ConfigError> {
 }
 
 fn access(args: AccessArgs, action: Action) -> Result<OperatorSettings, ConfigError> {
-    let rpc_addr = args.rpc_addr.unwrap_or_else(|| "127.0.0.1:9080".to_owned());
+    let rpc_addr = args.rpc_addr.unwrap_or_else(|| RPC_ADDR_DEFAULT.to_owned());
     host_port("rpc-addr", &rpc_addr)?;
     // A node's own settings may stand here, and it listens on every address.
     let rpc_addr = rpc_addr.parse::<SocketAddr>().map_or(rpc_addr, |listens| reachable(listens).to_string());

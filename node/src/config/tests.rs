@@ -347,6 +347,14 @@ fn what_makes_no_sense_is_refused() {
         check_refused(&format!("{REQUIRED} {flags}"), expected);
     }
     check_refused("dev --nodes 2", "--nodes must be 1, 3 or 5");
+    for (line, flag, words) in [
+        (&format!("{REQUIRED} --environment x")[..], "environment <NAME>", "production, development"),
+        (&format!("{REQUIRED} --registration x"), "registration <NAME>", "open, closed"),
+        ("dev --log-format x", "log-format <FORMAT>", "text, json"),
+        ("cluster status --cluster-secret s --output x", "output <FORMAT>", "text, json"),
+    ] {
+        check_refused(line, &format!("invalid value 'x' for '--{flag}': must be one of {words}"));
+    }
     check_refused("dev --api-port 65534", "--api-port must leave a port from 1 to 65535 for every node");
     check_refused("dev --rpc-port 0", "--rpc-port must leave a port from 1 to 65535 for every node");
     check_refused(

@@ -340,12 +340,14 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
         .to_string()
 }
 
+/// Where an answer of `url` leads, if it is a redirect.
+pub(crate) fn redirected_to(status: StatusCode, location: Option<&HeaderValue>, url: &Url) -> Option<Url> {
+    let location = location.filter(|_| status.is_redirection())?;
+    url.join(location.to_str().ok()?).ok()
+}
+
 fn status_message(status: StatusCode, location: Option<&HeaderValue>, url: &Url) -> String {
-    let target = location
-        .filter(|_| status.is_redirection())
-        .and_then(|location| location.to_str().ok())
-        .and_then(|location| url.join(location).ok());
-    match target {
+    match redirected_to(status, location, url) {
         Some(target) => format!("HTTP {} redirect to {target}", status.as_u16()),
         None => format!("HTTP {}", status.as_u16()),
     }

@@ -2,9 +2,9 @@
 
 use super::{Again, Refusal};
 use crate::executor::guarded::GuardedClient;
-use crate::executor::http::USER_AGENT_VALUE;
+use crate::executor::http::{USER_AGENT_VALUE, redirected_to};
 use domain::time::Clock;
-use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// The wait that the receiver asked for.
     pub(super) asked: Option<Duration>,
+    /// Where a redirect led. It is not followed.
+    pub(super) led_to: Option<Url>,
     /// The beginning of the body.
     pub(super) text: String,
 }
@@ -68,6 +70,7 @@ impl Poster {
         let sent = request.headers(headers).body(body).send().await;
         let mut response = sent.map_err(|error| Refusal::later(self.client.explain(&error, &url).message))?;
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| self.wait(value));
+        let led_to = redirected_to(response.status(), response.headers().get(LOCATION), &url);
         let mut bytes = Vec::new();
         // The status says it all; a body that breaks off changes nothing.
         while bytes.len() < ANSWER_BYTES_MAX
@@ -76,7 +79,7 @@ impl Poster {
             bytes.extend_from_slice(&chunk[..chunk.len().min(ANSWER_BYTES_MAX - bytes.len())]);
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Ok(Answer { status: response.status(), asked, text })
+        Ok(Answer { status: response.status(), asked, led_to, text })
     }
 
     /// `Retry-After` is a number of seconds (Discord's has a fraction) or a date.
@@ -113,9 +116,13 @@ impl Answer {
         if self.status.is_success() {
             return Ok(());
         }
-        let reason = match self.quoted() {
-            Some(text) => format!("{receiver} answered {status}: {text}"),
-            None => format!("{receiver} answered {status}"),
+        let reason = match (&self.led_to, self.quoted()) {
+            (Some(led_to), _) => {
+                let led_to = super::message::cut(led_to.as_str(), QUOTED_CHARS_MAX);
+                format!("{receiver} answered {status} redirect to {led_to}")
+            }
+            (None, Some(text)) => format!("{receiver} answered {status}: {text}"),
+            (None, None) => format!("{receiver} answered {status}"),
         };
         let again =
             if final_codes.contains(&status) { Again::Never } else { Again::Later { asked: self.asked } };

@@ -201,7 +201,7 @@ async fn slack_takes_it_or_says_why_not() {
     assert_eq!(slack("/services/archived").await, never("Slack answered 410: channel_is_archived"));
     assert_eq!(
         slack("/services/moved").await,
-        later("Slack answered 302", None),
+        later("Slack answered 302 redirect to http://127.0.0.1:1/", None),
         "redirects are not followed"
     );
     assert_eq!(slack("/services/page").await, later("Slack answered 502", None));

@@ -53,9 +53,9 @@ pub async fn run(
     match action {
         Action::CreateAccount { email, plan, .. } => {
             let account = create_account(&node, clock, email, plan, password).await?;
-            Ok(render::account(output, &account))
+            Ok(render::account(output, &account, &rpc_addr))
         }
-        Action::ListAccounts => Ok(render::accounts(output, &list_accounts(&node).await?)),
+        Action::ListAccounts => Ok(render::accounts(output, &list_accounts(&node).await?, &rpc_addr)),
         Action::CreateKey { account, name } => {
             let account = find(&node, account).await?;
             let text = api::mint_key();

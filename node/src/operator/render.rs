@@ -1,6 +1,6 @@
 //! Answers to an operator: tables for people, JSON for scripts, with the names of the REST API.
 
-use crate::config::OutputFormat;
+use crate::config::{OutputFormat, RPC_ADDR_DEFAULT};
 use domain::account::ApiKey;
 use domain::time::Timestamp;
 use raft::{AccountSummary, Overview};
@@ -9,24 +9,32 @@ use serde_json::{Value, json};
 /// What stands in a table where nothing is known.
 const NOTHING: &str = "-";
 
-pub(super) fn account(output: OutputFormat, account: &AccountSummary) -> String {
+pub(super) fn account(output: OutputFormat, account: &AccountSummary, rpc_addr: &str) -> String {
     match output {
         OutputFormat::Json => line(&account_json(account)),
         OutputFormat::Text => format!(
             "Account {id} made, on plan {plan}.\n\nIts first API key:\n\n  \
-             justrun key create --account {id} --name NAME\n",
+             justrun key create --account {id} --name NAME{node}\n",
             id = account.id,
             plan = account.plan.as_str(),
+            node = same_node(rpc_addr),
         ),
     }
 }
 
-pub(super) fn accounts(output: OutputFormat, accounts: &[AccountSummary]) -> String {
+/// The flag with which the next command asks the same node.
+fn same_node(rpc_addr: &str) -> String {
+    if rpc_addr == RPC_ADDR_DEFAULT { String::new() } else { format!(" --rpc-addr {rpc_addr}") }
+}
+
+pub(super) fn accounts(output: OutputFormat, accounts: &[AccountSummary], rpc_addr: &str) -> String {
     match output {
         OutputFormat::Json => line(&accounts.iter().map(account_json).collect()),
-        OutputFormat::Text if accounts.is_empty() => "There is no account yet. The first one:\n\n  \
-             justrun account create --email ADDRESS --plan scale\n"
-            .to_owned(),
+        OutputFormat::Text if accounts.is_empty() => format!(
+            "There is no account yet. The first one:\n\n  \
+             justrun account create --email ADDRESS --plan scale{}\n",
+            same_node(rpc_addr)
+        ),
         OutputFormat::Text => {
             let rows = accounts.iter().map(|account| {
                 vec![
@@ -173,19 +181,32 @@ ACCOUNT          EMAIL               PLAN   JOBS  CREATED
 acc_00000000001  -                   scale  1200  2026-04-10T14:22:00Z
 acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
 ";
-        assert_eq!(accounts(OutputFormat::Text, &summaries()), expected);
-        assert!(accounts(OutputFormat::Text, &[]).contains("justrun account create"));
-        assert!(account(OutputFormat::Text, &summaries()[0]).contains("--account acc_00000000001"));
+        assert_eq!(accounts(OutputFormat::Text, &summaries(), RPC_ADDR_DEFAULT), expected);
+        let none = accounts(OutputFormat::Text, &[], "10.0.0.1:9080");
+        assert!(
+            none.ends_with("justrun account create --email ADDRESS --plan scale --rpc-addr 10.0.0.1:9080\n")
+        );
+    }
+
+    #[test]
+    fn what_is_to_be_done_next_asks_the_same_node() {
+        for (rpc_addr, expected) in [
+            (RPC_ADDR_DEFAULT, "key create --account acc_00000000001 --name NAME\n"),
+            ("10.0.0.1:9080", "key create --account acc_00000000001 --name NAME --rpc-addr 10.0.0.1:9080\n"),
+        ] {
+            let text = account(OutputFormat::Text, &summaries()[0], rpc_addr);
+            assert!(text.ends_with(expected), "{text}");
+        }
     }
 
     #[test]
     fn scripts_get_one_line_of_json() {
-        let text = accounts(OutputFormat::Json, &summaries());
+        let text = accounts(OutputFormat::Json, &summaries(), RPC_ADDR_DEFAULT);
         assert_eq!(text.matches('\n').count(), 1);
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value[0]["email"], Value::Null);
         assert_eq!(value[1]["created_at"], "2026-04-10T14:22:00Z");
-        assert_eq!(accounts(OutputFormat::Json, &[]), "[]\n");
+        assert_eq!(accounts(OutputFormat::Json, &[], RPC_ADDR_DEFAULT), "[]\n");
     }
 
     #[test]

@@ -118,7 +118,10 @@ async fn an_operator_may_ask_any_node() {
     // Who was given a password signs in to the dashboard; who was not does not.
     let line = "account create --email ada@example.com --plan free --password-stdin";
     let text = justrun(&cluster, follower, "secret", line, "correct horse\n").await.unwrap();
-    assert!(text.contains("justrun key create --account acc_"), "{text}");
+    let suggested =
+        text.lines().find_map(|line| line.trim().strip_prefix("justrun key create --account acc_"));
+    let rest = suggested.unwrap_or_else(|| panic!("{text}"));
+    assert!(rest.ends_with(&format!(" --rpc-addr {}", cluster.rpc_addr(follower))), "the same node: {text}");
     for (email, password, expected) in [
         ("ada@example.com", "correct horse", 200),
         ("ops@example.com", "correct horse", 401),

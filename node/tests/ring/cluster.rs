@@ -136,8 +136,18 @@ impl TestCluster {
 
     /// Drains a node, as SIGTERM does, and waits for its end.
     pub(crate) async fn stop(&mut self, index: usize) {
+        self.tell_to_stop(index);
+        self.wait_for_end(index).await;
+    }
+
+    /// Has a node begin to drain.
+    pub(crate) fn tell_to_stop(&self, index: usize) {
+        self.members[index].running.as_ref().expect("the node runs").stop.cancel();
+    }
+
+    /// Waits until a node that was told to stop has ended.
+    pub(crate) async fn wait_for_end(&mut self, index: usize) {
         let running = self.members[index].running.take().expect("the node runs");
-        running.stop.cancel();
         tokio::time::timeout(PATIENCE, running.ended).await.expect("the drain ends").unwrap().unwrap();
         running.runtime.shutdown_background();
     }

@@ -13,4 +13,5 @@ mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
 mod messages; // to channels
 mod policies; // overlap, misfire, pause, manual runs
+mod shutdown; // what happens when the whole cluster stops
 mod spaces; // spaces that turn, and what is tidied

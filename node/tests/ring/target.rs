@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// One request as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +24,12 @@ pub(crate) struct Call {
     pub(crate) scheduled_at: String,
 }
 
-/// `/ok/…` answers 200, `/fail/…` 500, `/fail-once/…` 500 to the first attempt of an execution, `/hang/…` never.
+/// `/ok/…` answers 200, `/fail/…` 500, `/fail-once/…` 500 to the first attempt of an execution, `/hang/…` never,
+/// `/hold/…` 200 once it is let go.
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
+    held: CancellationToken,
     _tasks: JoinSet<()>,
 }
 
@@ -37,12 +40,16 @@ impl Target {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
         let recorded = Arc::clone(&calls);
+        let held = CancellationToken::new();
+        let let_go = held.clone();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let (clock, calls) = (Arc::clone(&clock), Arc::clone(&recorded));
-                let service =
-                    service_fn(move |request| answer(request, Arc::clone(&clock), Arc::clone(&calls)));
+                let let_go = let_go.clone();
+                let service = service_fn(move |request| {
+                    answer(request, Arc::clone(&clock), Arc::clone(&calls), let_go.clone())
+                });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service);
                 connections.spawn(async move {
@@ -50,11 +57,16 @@ impl Target {
                 });
             }
         });
-        Self { addr, calls, _tasks: tasks }
+        Self { addr, calls, held, _tasks: tasks }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.addr)
+    }
+
+    /// Answers what is held, now and later.
+    pub(crate) fn let_go(&self) {
+        self.held.cancel();
     }
 
     /// The calls of one path so far, in order of arrival.
@@ -67,6 +79,7 @@ async fn answer(
     request: Request<Incoming>,
     clock: Arc<dyn Clock>,
     calls: Arc<Mutex<Vec<Call>>>,
+    let_go: CancellationToken,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let path = request.uri().path().to_owned();
@@ -82,6 +95,10 @@ async fn answer(
         Some("fail") => 500,
         Some("fail-once") if attempt == 1 => 500,
         Some("hang") => std::future::pending().await,
+        Some("hold") => {
+            let_go.cancelled().await;
+            200
+        }
         Some(_) | None => 200,
     };
     Ok(Response::builder().status(status).body(Full::new(Bytes::from_static(b"done"))).unwrap())

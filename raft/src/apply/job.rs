@@ -127,8 +127,8 @@ pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Resul
 }
 
 pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<Reply, storage::Error> {
-    let PauseJob { account, job } = command;
-    let Some((_, mut state)) = load(context.txn, account, job)? else {
+    let PauseJob { account, job: id, at } = command;
+    let Some((job, mut state)) = load(context.txn, account, id)? else {
         return Ok(Err(Rejection::NoSuchJob));
     };
     if state.paused_at.is_some() {
@@ -138,11 +138,18 @@ pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<
     state.generation += 1;
     count(context, false, -1);
     count(context, true, 1);
-    set_cursor(context, job, &mut state, None)?;
-    context.txn.put::<JobStates>(&job, &state)?;
+    set_cursor(context, id, &mut state, None)?;
+    context.txn.put::<JobStates>(&id, &state)?;
+    turned(context, job, at)?;
 
     cancel_waiting(context, &state, "The job was paused")?;
     Ok(Ok(Applied::Done))
+}
+
+/// Notes that a job was paused or resumed.
+fn turned(context: &mut Context<'_, '_>, mut job: Job, at: Timestamp) -> Result<(), storage::Error> {
+    job.updated_at = job.updated_at.max(at);
+    context.txn.put::<Jobs>(&job.id, &job)
 }
 
 /// Ends the retries that wait: they belong to the schedule and would fire after the pause. What a process has
@@ -165,7 +172,7 @@ pub(super) fn cancel_waiting(
 }
 
 pub(super) fn resume(context: &mut Context<'_, '_>, command: ResumeJob) -> Result<Reply, storage::Error> {
-    let ResumeJob { account, job: id, expected, next_run_at } = command;
+    let ResumeJob { account, job: id, expected, next_run_at, at } = command;
     let Some((job, mut state)) = load(context.txn, account, id)? else {
         return Ok(Err(Rejection::NoSuchJob));
     };
@@ -186,6 +193,7 @@ pub(super) fn resume(context: &mut Context<'_, '_>, command: ResumeJob) -> Resul
     count(context, false, 1);
     set_cursor(context, id, &mut state, next_run_at.filter(|_| !space_paused))?;
     context.txn.put::<JobStates>(&id, &state)?;
+    turned(context, job, at)?;
     Ok(Ok(Applied::Done))
 }
 

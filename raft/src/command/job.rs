@@ -47,6 +47,9 @@ pub struct PauseJob {
     pub account: AccountId,
     /// Which.
     pub job: JobId,
+    /// When that was asked for.
+    #[serde(default)]
+    pub at: Timestamp,
 }
 
 /// A job fires again.
@@ -60,4 +63,7 @@ pub struct ResumeJob {
     pub expected: JobVersion,
     /// The cursor, after everything claimed so far; ignored while the space is paused.
     pub next_run_at: Option<Timestamp>,
+    /// When that was asked for.
+    #[serde(default)]
+    pub at: Timestamp,
 }

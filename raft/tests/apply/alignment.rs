@@ -143,7 +143,7 @@ fn what_is_paused_itself_or_gone_or_elsewhere_does_not_follow() {
     let mut machine = machine();
     let stranger = machine.create_job(3, at(60));
     pause_whole(&mut machine);
-    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: A }));
+    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: A, at: at(10) }));
     let versions = [A, B, stranger].map(|job| (job, version(&machine, job), Some(at(600))));
     machine.done(Command::DeleteJob(DeleteJob { account: ACCOUNT, job: B }));
     machine.done(resume());
@@ -153,7 +153,8 @@ fn what_is_paused_itself_or_gone_or_elsewhere_does_not_follow() {
 
     let resume_job = |machine: &Machine| {
         let expected = version(machine, A);
-        Command::ResumeJob(ResumeJob { account: ACCOUNT, job: A, expected, next_run_at: Some(at(700)) })
+        let next_run_at = Some(at(700));
+        Command::ResumeJob(ResumeJob { account: ACCOUNT, job: A, expected, next_run_at, at: at(20) })
     };
     let command = resume_job(&machine);
     machine.done(command);
@@ -173,7 +174,7 @@ fn in_a_paused_space_no_step_makes_a_job_fire() {
 fn a_job_that_comes_to_a_paused_space_waits_and_one_that_leaves_fires() {
     let mut machine = machine();
     let stranger = machine.create_job(3, at(60));
-    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: B }));
+    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: B, at: at(10) }));
     pause_whole(&mut machine);
 
     machine.done(create(JobId(4)));
@@ -185,7 +186,7 @@ fn a_job_that_comes_to_a_paused_space_waits_and_one_that_leaves_fires() {
     machine.done(changed);
     assert_eq!(machine.cursor(A), None, "changed in it");
     let expected = version(&machine, B);
-    let resumed = ResumeJob { account: ACCOUNT, job: B, expected, next_run_at: Some(at(70)) };
+    let resumed = ResumeJob { account: ACCOUNT, job: B, expected, next_run_at: Some(at(70)), at: at(20) };
     machine.done(Command::ResumeJob(resumed));
     assert_eq!(machine.cursor(B), None, "resumed in it");
     assert_eq!(machine.get::<Spaces>(&SPACE).unwrap().jobs, 4);

@@ -14,6 +14,7 @@ mod channels; // how many hear
 mod deliveries; // what hears, once
 mod diagnoses; // so many a day
 mod history; // by the hour, and the pulse
+mod jobs; // paused and resumed
 mod keys; // made, used, revoked
 mod once; // answered once
 mod prune; // old history goes

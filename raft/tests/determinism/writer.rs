@@ -139,9 +139,9 @@ impl Writer {
                 Command::DeleteJob(DeleteJob { account: ACCOUNT, job: id })
             }
             (3, ..) => Command::Sweep(Sweep { job: id }),
-            (4, ..) => Command::PauseJob(PauseJob { account: ACCOUNT, job: id }),
+            (4, ..) => Command::PauseJob(PauseJob { account: ACCOUNT, job: id, at }),
             (5, ..) => {
-                Command::ResumeJob(ResumeJob { account: ACCOUNT, job: id, expected, next_run_at: next })
+                Command::ResumeJob(ResumeJob { account: ACCOUNT, job: id, expected, next_run_at: next, at })
             }
             (6, ..) => {
                 let salt = u16::try_from(self.random.below(1_000)).unwrap();

@@ -14,6 +14,7 @@ use domain::execution::{AttemptResult, ErrorKind, MissedFirings, NotRecorded, Ou
 use domain::id::JobId;
 use domain::job::JobVersion;
 use domain::rejection::Rejection;
+use domain::time::Timestamp;
 use raft::command::{
     AlignSpace, Applied, Bootstrap, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount, CreateChannel,
     CreateJob, CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode, EndSession,
@@ -21,6 +22,20 @@ use raft::command::{
     ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep,
     UpdateChannel, UpdateJob, UpdateSpace,
 };
+
+pub(crate) fn pause_job(at: Timestamp) -> PauseJob {
+    PauseJob { account: ACCOUNT, job: JOB, at }
+}
+
+pub(crate) fn resume_job(asked_at: Timestamp) -> ResumeJob {
+    let expected = JobVersion { generation: 3, next_run_at: Some(at(60_000)) };
+    ResumeJob { account: ACCOUNT, job: JOB, expected, next_run_at: Some(at(60_000)), at: asked_at }
+}
+
+pub(crate) fn bare_resume_job(at: Timestamp) -> ResumeJob {
+    let expected = JobVersion { generation: 1, next_run_at: None };
+    ResumeJob { account: ACCOUNT, job: JOB, expected, next_run_at: None, at }
+}
 
 pub(crate) fn proposal(commands: Vec<Command>) -> Proposal {
     Proposal { node: NODE, session: SESSION, sequence: 300, acknowledged_below: 41, commands }
@@ -79,25 +94,9 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
             Command::UpdateJob(Box::new(UpdateJob { job: job(), expected, next_run_at: Some(at(60_000)) })),
         ),
         ("filled", Command::DeleteJob(DeleteJob { account: ACCOUNT, job: JOB })),
-        ("filled", Command::PauseJob(PauseJob { account: ACCOUNT, job: JOB })),
-        (
-            "filled",
-            Command::ResumeJob(ResumeJob {
-                account: ACCOUNT,
-                job: JOB,
-                expected,
-                next_run_at: Some(at(60_000)),
-            }),
-        ),
-        (
-            "bare",
-            Command::ResumeJob(ResumeJob {
-                account: ACCOUNT,
-                job: JOB,
-                expected: JobVersion { generation: 1, next_run_at: None },
-                next_run_at: None,
-            }),
-        ),
+        ("timed", Command::PauseJob(pause_job(at(5_000)))),
+        ("timed", Command::ResumeJob(resume_job(at(5_000)))),
+        ("timed-bare", Command::ResumeJob(bare_resume_job(at(5_000)))),
         ("filled", Command::RunJob(RunJob { account: ACCOUNT, execution: manual() })),
         (
             "firing",

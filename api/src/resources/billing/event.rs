@@ -171,11 +171,12 @@ fn subscription(object: &Value, standing: Standing) -> Option<News> {
 
 fn standing(status: &str) -> Standing {
     match status {
-        "active" | "trialing" => Standing::Pays,
+        // While a payment is late Stripe itself tries again and then says unpaid or canceled: that is the time of grace.
+        "active" | "trialing" | "past_due" => Standing::Pays,
         "incomplete" => Standing::Begins,
         "incomplete_expired" => Standing::NeverBegan,
         "canceled" => Standing::Ended,
-        // past_due, unpaid, paused, and whatever may come.
+        // unpaid, paused, and whatever may come.
         _ => Standing::Owes,
     }
 }

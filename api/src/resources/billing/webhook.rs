@@ -54,15 +54,18 @@ pub(crate) async fn webhook(
     let Some(secret) = &deps.services.stripe.webhook_secret else {
         return Err(ApiError::BillingNotConfigured);
     };
-    let signature = request.headers().get(SIGNATURE).and_then(|value| value.to_str().ok());
-    let signature = signature.unwrap_or_default().to_owned();
+    let signature = request.headers().get(SIGNATURE).ok_or_else(|| unsigned("is missing"))?;
+    let signature = signature.to_str().unwrap_or_default().to_owned();
     let body = collect(request, limits::API_BODY_BYTES_MAX).await?;
-    event::verify(secret, &signature, &body, deps.clock.now())
-        .map_err(|fault| fields::misshapen("Stripe-Signature", fault))?;
+    event::verify(secret, &signature, &body, deps.clock.now()).map_err(unsigned)?;
     if let Some(event) = Event::read(&body) {
         take(&deps, &event, Sha256::digest(&body).into()).await?;
     }
     Ok(data(Received { received: true }))
+}
+
+fn unsigned(fault: &'static str) -> ApiError {
+    fields::misshapen("Stripe-Signature", fault)
 }
 
 async fn take(deps: &Deps, event: &Event, request: [u8; 32]) -> Result<(), ApiError> {

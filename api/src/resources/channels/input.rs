@@ -21,6 +21,8 @@ pub(super) const REQUIRED: [&str; 3] = ["type", "name", "config"];
 pub(super) const READ_ONLY: [&str; 4] = ["id", "created_at", "updated_at", "last_delivery"];
 /// Where `PagerDuty` takes events, in America and in Europe.
 const PAGER_DUTY_HOSTS: [&str; 2] = ["events.pagerduty.com", "events.eu.pagerduty.com"];
+/// What an integration key of theirs has; with any other number they refuse every message.
+const ROUTING_KEY_CHARS: usize = 32;
 /// What a secret that we make starts with.
 const SECRET_PREFIX: &str = "whsec_";
 /// Stands in secrets as they are shown.
@@ -314,6 +316,11 @@ fn webhook(
     let is_pager_duty =
         Url::parse(&url).is_ok_and(|url| url.host_str().is_some_and(|host| PAGER_DUTY_HOSTS.contains(&host)));
     if is_pager_duty {
+        if let Some(Some(key)) = &key
+            && key.chars().count() != ROUTING_KEY_CHARS
+        {
+            fields.meaning("routing_key", format!("must have {ROUTING_KEY_CHARS} characters"));
+        }
         let secret = given.unwrap_or(old.secret);
         let routing_key = key.unwrap_or(old.routing_key);
         let config = ChannelConfig::PagerDuty { url, headers, routing_key, secret };

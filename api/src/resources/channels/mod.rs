@@ -99,7 +99,7 @@ pub(crate) async fn create(
         match deps.propose_once(&once, command, StatusCode::CREATED, &answer.0).await {
             // Two random ids met; the next ones will not.
             Err(ApiError::Taken) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.about(ChannelId::NOUN, "alert channels")),
             Ok(_) => return Ok((StatusCode::CREATED, answer)),
         }
     }

@@ -110,8 +110,9 @@ pub(crate) async fn pause(
     Id(id): Id<JobId>,
     NoBody: NoBody,
 ) -> Result<axum::Json<Data<Paused>>, ApiError> {
-    let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(deps.clock.now()) });
-    let command = Command::PauseJob(PauseJob { account: principal.account, job: id });
+    let at = deps.clock.now();
+    let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(at) });
+    let command = Command::PauseJob(PauseJob { account: principal.account, job: id, at });
     deps.propose_once(&once, command, StatusCode::OK, &answer.0).await?;
     Ok(answer)
 }
@@ -151,6 +152,7 @@ pub(crate) async fn resume(
             job: id,
             expected: state.version(),
             next_run_at: cursor,
+            at: now,
         });
         match deps.propose_once(&once, command, StatusCode::OK, &answer.0).await {
             // It was changed meanwhile: compute again from what it is now.

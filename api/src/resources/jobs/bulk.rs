@@ -240,11 +240,12 @@ impl Bulk<'_> {
         let now = self.deps.clock.now();
         let command = match &self.action {
             Action::Pause if state.paused_at.is_some() => return Ok(None),
-            Action::Pause => Command::PauseJob(PauseJob { account, job: id }),
+            Action::Pause => Command::PauseJob(PauseJob { account, job: id, at: now }),
             Action::Resume if state.paused_at.is_none() => return Ok(None),
             Action::Resume => {
                 let next_run_at = next_run(&job, &state, now)?;
-                Command::ResumeJob(ResumeJob { account, job: id, expected: state.version(), next_run_at })
+                let expected = state.version();
+                Command::ResumeJob(ResumeJob { account, job: id, expected, next_run_at, at: now })
             }
             Action::Delete => Command::DeleteJob(DeleteJob { account, job: id }),
             Action::Move(space) => {

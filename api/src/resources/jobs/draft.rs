@@ -25,6 +25,11 @@ impl Draft {
         Self { input, issues }
     }
 
+    /// Adds what is wrong with it beside what is wrong with a job.
+    pub(crate) fn absorb(&mut self, issues: Issues) {
+        self.issues.absorb(issues);
+    }
+
     /// What is wrong with it as it stands.
     pub(crate) fn issues(&self) -> &Issues {
         &self.issues

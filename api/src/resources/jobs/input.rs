@@ -13,7 +13,7 @@ use domain::schedule::{self, Schedule, ScheduleError};
 use domain::space::Space;
 use storage::Read;
 use storage::schema::{Channels, Spaces};
-use url::Url;
+use url::{ParseError, Url};
 
 /// Without these there is no job (documented).
 pub(super) const REQUIRED: [&str; 3] = ["name", "cron_expression", "url"];
@@ -202,14 +202,10 @@ fn cron_expression(text: &str) -> Result<String, Fault> {
         return Err(EMPTY.into());
     }
     // Whether it parses does not depend on the zone, which may be at fault itself.
-    Schedule::parse(text, "UTC").map_err(|error| {
-        let said = error.to_string();
-        match error {
-            ScheduleError::Expression(_) => format!("is not a valid cron expression: {said}").into(),
-            ScheduleError::NeverFires | ScheduleError::UnknownTimezone => {
-                Fault::from(format!("is refused: {said}"))
-            }
-        }
+    Schedule::parse(text, "UTC").map_err(|error| match error {
+        ScheduleError::Expression(said) => format!("is not a valid cron expression: {said}"),
+        ScheduleError::NeverFires => "never fires: no month it names has the days it names".to_owned(),
+        ScheduleError::UnknownTimezone => error.to_string(),
     })?;
     Ok(text.to_owned())
 }
@@ -233,10 +229,11 @@ pub(in crate::resources) fn url(text: &str, targets: &dyn TargetPolicy) -> Resul
     if text.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err("must not contain spaces, backslashes or control characters".into());
     }
-    let url = Url::parse(text).map_err(|error| Fault::from(format!("is not a valid URL: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err("must be an http or https URL".into());
-    }
+    let url = match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") => url,
+        Ok(_) | Err(ParseError::RelativeUrlWithoutBase) => return Err(no_scheme(targets)),
+        Err(error) => return Err(format!("is not a valid URL: {error}").into()),
+    };
     // The parser, made for browsers, also takes `https:a` and `https:///a` for `https://a`.
     let host = text[url.scheme().len()..].strip_prefix("://").filter(|rest| !rest.starts_with('/'));
     if host.is_none() || url.host_str().is_none_or(str::is_empty) {
@@ -259,6 +256,12 @@ pub(in crate::resources) fn url(text: &str, targets: &dyn TargetPolicy) -> Resul
     }
     targets.check(&url).map_err(Fault::from)?;
     Ok(text.to_owned())
+}
+
+/// What is wrong with a URL that begins with something else.
+fn no_scheme(targets: &dyn TargetPolicy) -> Fault {
+    let takes_http = Url::parse("http://example.com").is_ok_and(|url| targets.check(&url).is_ok());
+    if takes_http { "must start with https:// or http://".into() } else { "must start with https://".into() }
 }
 
 fn body(text: &str) -> Result<String, Fault> {

@@ -19,7 +19,7 @@ pub(super) use input::{headers, url};
 pub(crate) use input::{is_forbidden_header, timezone};
 pub(crate) use list::list;
 pub(super) use output::Headers;
-pub(crate) use output::{delivery, misfire_policy, overlap_policy, retry_policy};
+pub(crate) use output::{delivery, misfire_policy, overlap_policy, retry_policy, status};
 pub(crate) use schema::ImportedJob;
 pub(crate) use sparklines::sparklines;
 pub(crate) use write::{DEFAULT_TIMEZONE, create, delete, update};

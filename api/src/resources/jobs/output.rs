@@ -98,7 +98,7 @@ impl JobOutput {
             url: job.request.url,
             method: method(job.request.method),
             timezone: job.timezone,
-            status: status(state),
+            status: status(state.paused_at.is_some()),
             timeout_sec: job.request.timeout_sec,
             retry_policy: retry_policy(job.retry.policy),
             retry_max: job.retry.max,
@@ -201,8 +201,8 @@ pub(super) fn next_run_at(job: &Job, state: &JobState, now: Timestamp) -> Option
 }
 
 /// The job's own status; a paused space does not change it.
-fn status(state: &JobState) -> &'static str {
-    if state.paused_at.is_some() { "paused" } else { "active" }
+pub(crate) fn status(is_paused: bool) -> &'static str {
+    if is_paused { "paused" } else { "active" }
 }
 
 pub(super) fn method(method: Method) -> &'static str {

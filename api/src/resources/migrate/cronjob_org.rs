@@ -54,7 +54,7 @@ pub(super) fn convert(job: &Value, folder: Option<&str>, now: Timestamp) -> Resu
         ..Foreign::default()
     };
     if let Some(expires_at) = expires_at {
-        foreign.warnings.push(format!("it ended on {} there; JustRun's jobs go on", date(expires_at)));
+        foreign.warnings.push(format!("it ends on {} there; JustRun's jobs go on", date(expires_at)));
     }
     if flag(job, "redirectSuccess") {
         foreign.warnings.push("a redirect was a success there; to JustRun it is a failure".to_owned());

@@ -71,6 +71,7 @@ pub(super) fn expression(text: &str) -> Result<String, String> {
     let unsupported = || format!("Unsupported cron expression: {text}");
     let fields: Vec<&str> = text.split_whitespace().collect();
     let fields = match fields[..] {
+        [] => return Err("it has no cron expression".to_owned()),
         // Nicknames are the same or refused by whoever reads the job.
         [nickname] if nickname.starts_with('@') && nickname != "@reboot" => return Ok(nickname.to_owned()),
         [minute, hour, day, month, weekday] | [minute, hour, day, month, weekday, "*" | "?"] => {

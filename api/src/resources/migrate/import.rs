@@ -44,6 +44,8 @@ pub(super) struct Candidate {
     /// The body of `POST /v1/jobs` that makes it, or why there is none.
     job: Result<Value, String>,
     paused: bool,
+    /// What is wrong with it beside what is wrong with a job.
+    issues: Issues,
     warnings: Vec<String>,
 }
 
@@ -75,10 +77,13 @@ impl Candidate {
     pub(super) fn of_json(index: usize, job: &Value, space: Option<SpaceId>) -> Self {
         let path = format!("jobs[{index}]");
         let name = member(job, "name").filter(|name| !name.trim().is_empty()).unwrap_or(&path);
+        let mut issues = Issues::default();
+        let paused = is_paused(job, &path, &mut issues);
         Self {
             name: cut(name, NAME_CHARS_MAX),
             salt: index as u64,
-            paused: member(job, "status") == Some("paused"),
+            paused,
+            issues,
             job: Ok(in_space(job.clone(), space)),
             path,
             warnings: Vec::new(),
@@ -95,7 +100,15 @@ impl Candidate {
             }
             Err(skipped) => (0, skipped.name, false, Err(skipped.reason), Vec::new()),
         };
-        Self { name: cut(&name, NAME_CHARS_MAX), salt: id, path: String::new(), job, paused, warnings }
+        Self {
+            name: cut(&name, NAME_CHARS_MAX),
+            salt: id,
+            path: String::new(),
+            job,
+            paused,
+            issues: Issues::default(),
+            warnings,
+        }
     }
 }
 
@@ -112,9 +125,12 @@ impl Draft {
 
 /// Reads candidates.
 pub(super) fn read(deps: &Deps, candidates: Vec<Candidate>) -> Vec<Draft> {
-    let read = |candidate: Candidate| {
+    let read = |mut candidate: Candidate| {
         let value = candidate.job.as_ref().ok();
-        let draft = value.map(|value| jobs::Draft::read(value, &candidate.path, deps.targets.as_ref()));
+        let mut draft = value.map(|value| jobs::Draft::read(value, &candidate.path, deps.targets.as_ref()));
+        if let Some(draft) = &mut draft {
+            draft.absorb(std::mem::take(&mut candidate.issues));
+        }
         Draft { candidate, draft }
     };
     candidates.into_iter().map(read).collect()
@@ -135,7 +151,7 @@ pub(super) async fn import(
     let now = deps.clock.now();
     let mut import = Import::default();
     for (index, Draft { candidate, draft }) in drafts.into_iter().enumerate() {
-        let Candidate { name, salt, path, job: value, paused, warnings } = candidate;
+        let Candidate { name, salt, path, job: value, paused, warnings, issues: _ } = candidate;
         let (draft, value) = match (draft, value) {
             (Some(draft), Ok(value)) => (draft, value),
             (_, Err(reason)) => {
@@ -270,6 +286,24 @@ fn size(job: &Job) -> usize {
     let channels = job.alert_channels.as_ref().map_or(0, |channels| channels.len() * ITEM_BYTES);
     let body = request.body.as_ref().map_or(0, String::len);
     JOB_BYTES + texts.iter().sum::<usize>() + headers.sum::<usize>() + tags.sum::<usize>() + channels + body
+}
+
+/// Whether a job of a request is to start paused: `status`, which only an import reads.
+fn is_paused(job: &Value, path: &str, issues: &mut Issues) -> bool {
+    const ACTIVE_AND_PAUSED: [bool; 2] = [false, true];
+    let Value::Object(object) = job else { return false };
+    let Some((_, status)) = object.0.iter().find(|(name, _)| name == "status") else { return false };
+    let field = format!("{path}.status");
+    let Value::String(status) = status else {
+        issues.shape(field, "must be a string");
+        return false;
+    };
+    let word = |paused: bool| jobs::status(paused);
+    let known = ACTIVE_AND_PAUSED.into_iter().find(|paused| word(*paused) == status);
+    if known.is_none() {
+        issues.meaning(field, format!("must be one of {}", ACTIVE_AND_PAUSED.map(word).join(", ")));
+    }
+    known.unwrap_or_default()
 }
 
 /// The text of a member.

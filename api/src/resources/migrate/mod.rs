@@ -81,7 +81,7 @@ pub(crate) async fn json(
         let space = space(&mut fields);
         match fields.value("jobs") {
             Some(Value::Array(jobs)) if jobs.len() > limits::IMPORT_JOBS_MAX => {
-                fields.meaning("jobs", format!("must have at most {} items", limits::IMPORT_JOBS_MAX));
+                fields.meaning("jobs", too_many());
             }
             Some(Value::Array(jobs)) => {
                 let jobs = jobs.iter().enumerate();
@@ -197,6 +197,14 @@ fn key_and_space(
     // Without one there was an issue.
     let key = key.ok_or_else(|| fields::misshapen("api_key", EMPTY))?;
     Ok((key, place))
+}
+
+/// What is wrong with an import that is too long, and how to make it shorter.
+fn too_many() -> String {
+    let max = limits::IMPORT_JOBS_MAX;
+    format!(
+        "must have at most {max} items; import the rest in further requests: an export comes in such parts from          GET /v1/jobs/export?page=1&per_page={max}, then page=2"
+    )
 }
 
 fn api_key(text: &str) -> Result<String, Fault> {

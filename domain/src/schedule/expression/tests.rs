@@ -61,5 +61,5 @@ fn refusals_tell_users_what_is_wrong() {
     check("* * *", "expected 5 fields, found 3");
     check("* * * * * *", "expected 5 fields, found 6");
     check("* 24 * * *", "hour: 24 is out of range 0-23");
-    check("@reboot", "Unsupported cron expression: @reboot");
+    check("@reboot", "@reboot names no time");
 }

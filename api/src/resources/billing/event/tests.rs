@@ -133,7 +133,7 @@ fn subscriptions_move_the_account_between_plans() {
         ("active", "price_2", Some((Some(Plan::Pro), Some("sub_1"), None))),
         ("trialing", "price_2", Some((Some(Plan::Pro), Some("sub_1"), None))),
         ("active", "price_9", Some((None, Some("sub_1"), None))),
-        ("past_due", "price_1", Some((Some(Plan::Free), Some("sub_1"), None))),
+        ("past_due", "price_1", Some((Some(Plan::Maker), Some("sub_1"), None))),
         ("unpaid", "price_1", Some((Some(Plan::Free), Some("sub_1"), None))),
         ("paused", "price_1", Some((Some(Plan::Free), Some("sub_1"), None))),
         ("canceled", "price_1", Some((Some(Plan::Free), None, None))),

@@ -37,9 +37,11 @@ fn what_five_fields_cannot_hold_is_refused() {
         "* * * *",
         "* * * * * * *",
         "61 * * * *",
-        "",
     ] {
         assert_eq!(expression(text), Err(format!("Unsupported cron expression: {text}")));
+    }
+    for nothing in ["", " \t"] {
+        assert_eq!(expression(nothing).as_deref(), Err(&"it has no cron expression".to_owned()));
     }
 }
 
