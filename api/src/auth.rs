@@ -4,10 +4,10 @@
 //! there are. A session token is believed by its signature, and only while its session lasts. Neither is ever
 //! logged.
 
-use crate::Deps;
 use crate::error::ApiError;
 use crate::keys::hash_key;
 use crate::tokens::{Session, looks_like_token};
+use crate::{Deps, Shared};
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -27,10 +27,10 @@ pub(crate) struct Principal {
     pub(crate) session: Option<Session>,
 }
 
-impl FromRequestParts<Deps> for Principal {
+impl FromRequestParts<Shared> for Principal {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Deps) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, ApiError> {
         // The gate has looked; without it there is no credential.
         parts.extensions.get().copied().ok_or(ApiError::Unauthorized)
     }

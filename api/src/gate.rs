@@ -1,11 +1,11 @@
 //! What every request passes, in this order: who speaks, how often they may, and whether the request was
 //! answered before.
 
-use crate::Deps;
 use crate::auth::{self, Principal};
 use crate::error::{AnsweredBefore, ApiError};
 use crate::once::{self, Named};
 use crate::rate_limit::{Bucket, RateLimiter, Standing, Stranger};
+use crate::{Deps, Shared};
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 /// What the gate works with.
 #[derive(Clone)]
 pub(crate) struct Gate {
-    pub(crate) deps: Deps,
+    pub(crate) deps: Shared,
     pub(crate) limiter: RateLimiter,
 }
 

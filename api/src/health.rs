@@ -1,7 +1,7 @@
 //! Whether this node lives, whether it can serve, and its metrics. Without authentication, for load
 //! balancers and scrapers.
 
-use crate::Deps;
+use crate::Shared;
 use crate::error::ApiError;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
@@ -43,7 +43,7 @@ pub(crate) async fn live() -> axum::Json<Health> {
         (status = 503, description = "`not_ready`"),
     ),
 )]
-pub(crate) async fn ready(State(deps): State<Deps>) -> Result<axum::Json<Health>, ApiError> {
+pub(crate) async fn ready(State(deps): State<Shared>) -> Result<axum::Json<Health>, ApiError> {
     match timeout(READY_WITHIN, deps.cluster.read_barrier()).await {
         Ok(Ok(())) => Ok(axum::Json(Health { status: "ready" })),
         Ok(Err(_)) | Err(_) => Err(ApiError::NotReady),
@@ -57,6 +57,6 @@ pub(crate) async fn ready(State(deps): State<Deps>) -> Result<axum::Json<Health>
     get, path = "/metrics", operation_id = "getMetrics", tag = "Cluster", security(()),
     responses((status = 200, description = "All metrics.", content_type = "text/plain", body = String)),
 )]
-pub(crate) async fn metrics(State(deps): State<Deps>) -> impl IntoResponse {
+pub(crate) async fn metrics(State(deps): State<Shared>) -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_TYPE)], (deps.metrics)())
 }

@@ -41,6 +41,7 @@ use domain::id::DeliveryId;
 use domain::time::{Clock, Timestamp};
 use futures::future::BoxFuture;
 use raft::Cluster;
+use std::ops::Deref;
 use std::sync::Arc;
 use storage::StateView;
 use url::Url;
@@ -55,7 +56,7 @@ pub use rate_limit::RateLimits;
 pub use server::{ServeSettings, serve};
 pub use tls::{Tls, TlsError};
 
-/// What handlers work with. Cloned for every request, so all of it is cheap to clone.
+/// What handlers work with.
 #[derive(Clone)]
 pub struct Deps {
     /// Where changes are proposed and state is read.
@@ -84,6 +85,18 @@ pub struct Deps {
     pub services: Arc<services::Services>,
     /// Renders this node's metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+/// The same, shared by all requests: each of them clones it several times on its way.
+#[derive(Clone)]
+pub(crate) struct Shared(Arc<Deps>);
+
+impl Deref for Shared {
+    type Target = Deps;
+
+    fn deref(&self) -> &Deps {
+        &self.0
+    }
 }
 
 impl Deps {
@@ -120,6 +133,7 @@ pub trait ChannelTester: Send + Sync {
 
 /// Everything that can be called, as one service.
 pub fn router(deps: Deps) -> Router {
+    let deps = Shared(Arc::new(deps));
     routes::table(&deps)
         .layer(axum::middleware::from_fn_with_state(deps.clone(), observe::observe))
         .layer(axum::middleware::from_fn(drain::drain))

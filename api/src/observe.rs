@@ -1,6 +1,6 @@
 //! What is seen of every request: its id, its metrics, and the log of what went wrong.
 
-use crate::Deps;
+use crate::Shared;
 use crate::error::{ApiError, Cause};
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue};
@@ -18,7 +18,7 @@ pub(crate) const UNMATCHED: &str = "unmatched";
 ///
 /// A panic in a handler is answered with 500 and leaves the node running: handlers hold no state that
 /// could be left half changed, and one request that panics must not take down every node it is tried on.
-pub(crate) async fn observe(State(deps): State<Deps>, request: Request, next: Next) -> Response {
+pub(crate) async fn observe(State(deps): State<Shared>, request: Request, next: Next) -> Response {
     let id = format!("req_{:016x}", rand::random::<u64>());
     let path = request.extensions().get::<MatchedPath>();
     let route = path.map_or_else(|| UNMATCHED.to_owned(), |path| path.as_str().to_owned());

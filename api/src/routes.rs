@@ -1,7 +1,7 @@
 //! THE TABLE: everything that can be called.
 //!
 
-use crate::Deps;
+use crate::Shared;
 use crate::error::ApiError;
 use crate::gate::{self, Gate};
 use crate::health;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// Every path, its methods and their handlers. GET routes answer HEAD as well.
 ///
 /// What stands above a gate passes it.
-pub(crate) fn table(deps: &Deps) -> Router<Deps> {
+pub(crate) fn table(deps: &Shared) -> Router<Shared> {
     let limiter = RateLimiter::new(deps.cluster.clone(), Arc::clone(&deps.clock), deps.rate_limits);
     let gate = Gate { deps: deps.clone(), limiter };
     let needs_credential = Router::new()

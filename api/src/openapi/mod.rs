@@ -13,7 +13,7 @@ use crate::page::Meta;
 use crate::resources::{
     api_keys, badges, billing, channels, cluster, diagnoses, executions, jobs, migrate, sessions, spaces,
 };
-use crate::{Deps, health};
+use crate::{Shared, health};
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -133,7 +133,7 @@ pub(crate) async fn document() -> impl IntoResponse {
 }
 
 /// The page on which people browse the document. All that it needs comes from this process.
-pub(crate) fn page() -> Router<Deps> {
+pub(crate) fn page() -> Router<Shared> {
     /// Nothing comes from elsewhere, and nothing goes there.
     const ONLY_OURS: HeaderValue = HeaderValue::from_static(
         "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'",
@@ -145,7 +145,7 @@ pub(crate) fn page() -> Router<Deps> {
         .display_request_duration(true)
         .default_models_expand_depth(0)
         .try_it_out_enabled(true);
-    let page: Router<Deps> = SwaggerUi::new(PAGE).config(config).into();
+    let page: Router<Shared> = SwaggerUi::new(PAGE).config(config).into();
     page.layer(axum::middleware::map_response(|mut response: axum::response::Response| async move {
         response.headers_mut().insert("content-security-policy", ONLY_OURS);
         response

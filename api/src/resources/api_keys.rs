@@ -1,7 +1,7 @@
 //! `/v1/api-keys`
 
 use super::{Data, data};
-use crate::Deps;
+use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Json, Named};
@@ -90,7 +90,7 @@ impl From<ApiKey> for KeyOutput {
     responses((status = 200, description = "All keys.", body = Vec<KeyOutput>)),
 )]
 pub(crate) async fn list(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
 ) -> Result<axum::Json<Data<Vec<KeyOutput>>>, ApiError> {
     let prefix = principal.account.0.to_be_bytes();
@@ -118,7 +118,7 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn create(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,
@@ -165,7 +165,7 @@ pub(crate) async fn create(
     responses((status = 204, description = "Revoked.")),
 )]
 pub(crate) async fn delete(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(key): Id<KeyId>,
 ) -> Result<StatusCode, ApiError> {

@@ -5,7 +5,7 @@
 
 mod svg; // how it is drawn
 
-use crate::Deps;
+use crate::Shared;
 use crate::error::ApiError;
 use crate::openapi::shape::IdInPath;
 use axum::body::Body;
@@ -46,7 +46,7 @@ fn job(path: Result<Path<String>, PathRejection>) -> Option<JobId> {
     ),
 )]
 pub(crate) async fn status(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -78,7 +78,7 @@ pub(crate) async fn status(
     ),
 )]
 pub(crate) async fn uptime(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {

@@ -2,7 +2,7 @@
 //! and therefore asks nobody.
 
 use super::{Data, data};
-use crate::Deps;
+use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::openapi::words::RoleWord;
@@ -54,7 +54,7 @@ struct MemberOutput {
     responses((status = 200, description = "The cluster as this node sees it.", body = ClusterOutput)),
 )]
 pub(crate) async fn get(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     _principal: Principal,
 ) -> Result<axum::Json<Data<ClusterOutput>>, ApiError> {
     Ok(data(deps.cluster.overview()?.into()))

@@ -5,7 +5,6 @@
 
 use super::executions::{self, DiagnosisOutput};
 use super::{Data, data};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, NoBody};
@@ -14,6 +13,7 @@ use crate::openapi::shape::IdInPath;
 use crate::outbound::{OutboundRequest, credential, endpoint};
 use crate::services::Diagnosis as Settings;
 use crate::time::Rfc3339;
+use crate::{Deps, Shared};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -89,7 +89,7 @@ struct ChoiceMessage {
     ),
 )]
 pub(crate) async fn create(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Id(id): Id<ExecutionId>,

@@ -1,7 +1,6 @@
 //! `/v1/jobs/{id}/executions` and `/v1/executions`
 
 use super::{Data, data};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Named, Query};
@@ -11,6 +10,7 @@ use crate::openapi::words::{ErrorKindWord, ExecutionStatusWord, TriggerWord};
 use crate::page::{self, Page, PageRequest};
 use crate::resources::jobs;
 use crate::time::Rfc3339;
+use crate::{Deps, Shared};
 use axum::extract::State;
 use domain::execution::{
     Attempt, Diagnosis, ErrorKind, Execution, ExecutionState, ExecutionStatus, Failure, MissedFirings,
@@ -43,7 +43,7 @@ impl Named for ExecutionId {
     responses((status = 200, description = "A page of executions.", body = Vec<ExecutionOutput>)),
 )]
 pub(crate) async fn list(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(job): Id<JobId>,
     query: Query,
@@ -114,7 +114,7 @@ async fn keys(
     responses((status = 200, description = "The execution.", body = ExecutionDetail)),
 )]
 pub(crate) async fn get(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<ExecutionId>,
 ) -> Result<axum::Json<Data<ExecutionDetail>>, ApiError> {

@@ -1,7 +1,6 @@
 //! `/v1/auth`: signing in to the dashboard with an email address and a password.
 
 use super::{Data, data};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Json, NoBody};
@@ -11,6 +10,7 @@ use crate::once::OnceKey;
 use crate::openapi::shape;
 use crate::time::Rfc3339;
 use crate::tokens::Session;
+use crate::{Deps, Shared};
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::account::{Account, Plan, User, normal_email};
@@ -99,7 +99,7 @@ impl Typed {
     ),
 )]
 pub(crate) async fn register(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     once: OnceKey,
     Json(body): Json,
 ) -> Result<(StatusCode, axum::Json<Data<SignedIn>>), ApiError> {
@@ -149,7 +149,7 @@ pub(crate) async fn register(
     ),
 )]
 pub(crate) async fn login(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     once: OnceKey,
     Json(body): Json,
 ) -> Result<axum::Json<Data<SignedIn>>, ApiError> {
@@ -190,7 +190,7 @@ pub(crate) async fn login(
     ),
 )]
 pub(crate) async fn logout(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     NoBody: NoBody,
 ) -> Result<StatusCode, ApiError> {

@@ -2,7 +2,6 @@
 
 use super::jobs::{self, DEFAULT_TIMEZONE};
 use super::{Data, data};
-use crate::Deps;
 use crate::align::align_space;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -13,6 +12,7 @@ use crate::once::OnceKey;
 use crate::openapi::shape::{self, IdInPath};
 use crate::openapi::words::StatusWord;
 use crate::time::Rfc3339;
+use crate::{Deps, Shared};
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::id::{AccountId, SpaceId};
@@ -144,7 +144,7 @@ impl SpaceInput {
     responses((status = 200, description = "All spaces.", body = Vec<SpaceOutput>)),
 )]
 pub(crate) async fn list(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
 ) -> Result<axum::Json<Data<Vec<SpaceOutput>>>, ApiError> {
     let mut spaces = deps.read(|view| {
@@ -167,7 +167,7 @@ pub(crate) async fn list(
     ),
 )]
 pub(crate) async fn create(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,
@@ -211,7 +211,7 @@ pub(crate) async fn create(
     responses((status = 200, description = "The space.", body = SpaceOutput)),
 )]
 pub(crate) async fn get(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<SpaceId>,
 ) -> Result<axum::Json<Data<SpaceOutput>>, ApiError> {
@@ -227,7 +227,7 @@ pub(crate) async fn get(
     responses((status = 200, description = "The whole space as it is now.", body = SpaceOutput)),
 )]
 pub(crate) async fn update(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<SpaceId>,
     Json(body): Json,
@@ -260,7 +260,7 @@ pub(crate) async fn update(
     ),
 )]
 pub(crate) async fn delete(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<SpaceId>,
 ) -> Result<StatusCode, ApiError> {
@@ -281,7 +281,7 @@ pub(crate) async fn delete(
     ),
 )]
 pub(crate) async fn pause(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Id(id): Id<SpaceId>,
@@ -308,7 +308,7 @@ pub(crate) async fn pause(
     ),
 )]
 pub(crate) async fn resume(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Id(id): Id<SpaceId>,

@@ -7,7 +7,6 @@ pub(crate) mod webhook; // events into the replicated state
 pub(crate) use webhook::webhook;
 
 use super::{Data, data};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Json, NoBody};
@@ -16,6 +15,7 @@ use crate::once::OnceKey;
 use crate::openapi::shape;
 use crate::openapi::words::PlanWord;
 use crate::time::Rfc3339;
+use crate::{Deps, Shared};
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::account::Account;
@@ -99,7 +99,7 @@ pub(crate) struct PortalOutput {
     responses((status = 200, description = "Usage of this month (UTC).", body = UsageOutput)),
 )]
 pub(crate) async fn usage(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
 ) -> Result<axum::Json<Data<UsageOutput>>, ApiError> {
     let now = deps.clock.now();
@@ -136,7 +136,7 @@ pub(crate) async fn usage(
     ),
 )]
 pub(crate) async fn checkout(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,
@@ -178,7 +178,7 @@ pub(crate) async fn checkout(
     ),
 )]
 pub(crate) async fn portal(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     NoBody: NoBody,

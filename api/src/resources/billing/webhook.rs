@@ -5,11 +5,11 @@
 
 use super::event::{self, Consequence, Event};
 use super::stripe::Client;
-use crate::Deps;
 use crate::error::ApiError;
 use crate::extract::collect;
 use crate::fields;
 use crate::resources::{Data, data};
+use crate::{Deps, Shared};
 use axum::extract::{Request, State};
 use domain::account::Account;
 use domain::id::AccountId;
@@ -48,7 +48,7 @@ pub(crate) struct Received {
     ),
 )]
 pub(crate) async fn webhook(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     request: Request,
 ) -> Result<axum::Json<Data<Received>>, ApiError> {
     let Some(secret) = &deps.services.stripe.webhook_secret else {

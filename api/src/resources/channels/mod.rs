@@ -7,13 +7,13 @@ mod schema; // what a client may send, as the document says it
 pub(crate) use input::Kind;
 
 use super::{Data, data};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Json, Named, NoBody};
 use crate::fields::Issues;
 use crate::once::OnceKey;
 use crate::openapi::shape::IdInPath;
+use crate::{Deps, Shared};
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::channel::{Channel, EventKind};
@@ -44,7 +44,7 @@ impl Named for ChannelId {
     responses((status = 200, description = "All channels.", body = Vec<ChannelOutput>)),
 )]
 pub(crate) async fn list(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
 ) -> Result<axum::Json<Data<Vec<ChannelOutput>>>, ApiError> {
     let prefix = principal.account.0.to_be_bytes();
@@ -63,7 +63,7 @@ pub(crate) async fn list(
     responses((status = 200, description = "The channel.", body = ChannelOutput)),
 )]
 pub(crate) async fn get(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<ChannelId>,
 ) -> Result<axum::Json<Data<ChannelOutput>>, ApiError> {
@@ -82,7 +82,7 @@ pub(crate) async fn get(
     ),
 )]
 pub(crate) async fn create(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,
@@ -119,7 +119,7 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn update(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<ChannelId>,
     Json(body): Json,
@@ -155,7 +155,7 @@ pub(crate) async fn update(
     responses((status = 204, description = "Deleted.")),
 )]
 pub(crate) async fn delete(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<ChannelId>,
 ) -> Result<StatusCode, ApiError> {
@@ -174,7 +174,7 @@ pub(crate) async fn delete(
     responses((status = 200, description = "What came of it.", body = Tested)),
 )]
 pub(crate) async fn test(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Id(id): Id<ChannelId>,

@@ -2,7 +2,7 @@
 
 use super::output::next_run_at;
 use super::{TRIES_MAX, find, is_idle, next_run};
-use crate::Deps;
+use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, NoBody};
@@ -65,7 +65,7 @@ pub(crate) struct Resumed {
     responses((status = 200, description = "It starts at once.", body = Started)),
 )]
 pub(crate) async fn run(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Id(job): Id<JobId>,
@@ -104,7 +104,7 @@ pub(crate) async fn run(
     ),
 )]
 pub(crate) async fn pause(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Id(id): Id<JobId>,
@@ -128,7 +128,7 @@ pub(crate) async fn pause(
     ),
 )]
 pub(crate) async fn resume(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Id(id): Id<JobId>,

@@ -4,7 +4,6 @@ use super::input::{NO_SUCH_SPACE, tag, without_repeats};
 use super::schema::BulkRequest;
 use super::write::change;
 use super::{TRIES_MAX, load, next_run};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Json, Named};
@@ -13,6 +12,7 @@ use crate::json::Value;
 use crate::once::{OnceKey, PATIENCE};
 use crate::openapi::words::ErrorCodeWord;
 use crate::resources::{Data, data};
+use crate::{Deps, Shared};
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::id::{AccountId, JobId, SpaceId};
@@ -69,7 +69,7 @@ enum Action {
     responses((status = 200, description = "How many were done, and why others were not.", body = BulkOutput)),
 )]
 pub(crate) async fn bulk(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,

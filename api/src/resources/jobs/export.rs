@@ -6,7 +6,7 @@
 
 use super::load;
 use super::output::{ExportedJob, JobOutput};
-use crate::Deps;
+use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::Query;
@@ -45,7 +45,7 @@ impl utoipa::IntoParams for ExportPage {
 
 /// Where an export stands.
 struct Export {
-    deps: Deps,
+    deps: Shared,
     account: AccountId,
     after: Option<AccountJob>,
     /// How many more jobs are wanted.
@@ -68,7 +68,7 @@ enum Part {
     responses((status = 200, description = "A file with all jobs.", body = Exported)),
 )]
 pub(crate) async fn export(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     query: Query,
 ) -> Result<impl IntoResponse, ApiError> {

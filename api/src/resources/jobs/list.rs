@@ -2,13 +2,13 @@
 
 use super::output::JobOutput;
 use super::{load, shown};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::Query;
 use crate::fields::Issues;
 use crate::openapi::shape;
 use crate::page::{self, Page, PageRequest};
+use crate::{Deps, Shared};
 use axum::extract::State;
 use domain::id::{AccountId, SpaceId};
 use domain::job::{Job, JobState};
@@ -28,7 +28,7 @@ const JOBS_AT_ONCE: usize = 200;
     responses((status = 200, description = "A page of jobs.", body = Vec<JobOutput>)),
 )]
 pub(crate) async fn list(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     query: Query,
 ) -> Result<axum::Json<Page<JobOutput>>, ApiError> {

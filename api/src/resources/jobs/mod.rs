@@ -25,12 +25,12 @@ pub(crate) use sparklines::sparklines;
 pub(crate) use write::{DEFAULT_TIMEZONE, create, delete, update};
 
 use super::{Data, data};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Named};
 use crate::fields;
 use crate::openapi::shape::IdInPath;
+use crate::{Deps, Shared};
 use axum::extract::State;
 use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Job, JobState};
@@ -61,7 +61,7 @@ impl Named for JobId {
     responses((status = 200, description = "The job.", body = JobOutput)),
 )]
 pub(crate) async fn get(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<JobId>,
 ) -> Result<axum::Json<Data<JobOutput>>, ApiError> {

@@ -1,9 +1,9 @@
 //! `GET /v1/jobs/sparklines`: the last day of every job in a few numbers.
 
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::resources::{Data, data};
+use crate::{Deps, Shared};
 use axum::extract::State;
 use domain::execution::ExecutionStatus;
 use domain::id::{AccountId, JobId};
@@ -54,7 +54,7 @@ impl Serialize for Sparklines {
     responses((status = 200, description = "Values by job ID.", body = Sparklines)),
 )]
 pub(crate) async fn sparklines(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
 ) -> Result<axum::Json<Data<Sparklines>>, ApiError> {
     let account = principal.account;

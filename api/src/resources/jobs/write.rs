@@ -4,7 +4,7 @@ use super::input::{JobInput, NO_SUCH_SPACE};
 use super::output::JobOutput;
 use super::schema::{JobChanges, NewJob};
 use super::{TRIES_MAX, find, load, next_run, shown};
-use crate::Deps;
+use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Id, Json, Named};
@@ -38,7 +38,7 @@ pub(crate) const DEFAULT_TIMEZONE: &str = "UTC";
     ),
 )]
 pub(crate) async fn create(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,
@@ -82,7 +82,7 @@ pub(crate) async fn create(
     ),
 )]
 pub(crate) async fn update(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<JobId>,
     Json(body): Json,
@@ -124,7 +124,7 @@ pub(crate) async fn update(
     responses((status = 204, description = "Deleted.")),
 )]
 pub(crate) async fn delete(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     Id(id): Id<JobId>,
 ) -> Result<StatusCode, ApiError> {

@@ -16,7 +16,6 @@ use self::import::{Candidate, Report};
 use self::output::ImportOutput;
 use super::jobs::ImportedJob;
 use super::{Data, data};
-use crate::Deps;
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{ImportJson, Json};
@@ -25,6 +24,7 @@ use crate::json::Value;
 use crate::once::OnceKey;
 use crate::openapi::shape::{self, Example};
 use crate::outbound::credential;
+use crate::{Deps, Shared};
 use axum::extract::State;
 use axum::http::StatusCode;
 use domain::id::{AccountId, SpaceId};
@@ -69,7 +69,7 @@ const NO_SUCH_SPACE: Fault = Fault::Borrowed("is not a space of this account");
     responses((status = 200, description = "What was imported, and what was not and why.", body = ImportOutput)),
 )]
 pub(crate) async fn json(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     ImportJson(body): ImportJson,
@@ -118,7 +118,7 @@ pub(crate) async fn json(
     ),
 )]
 pub(crate) async fn easycron(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,
@@ -141,7 +141,7 @@ pub(crate) async fn easycron(
     ),
 )]
 pub(crate) async fn cronjob_org(
-    State(deps): State<Deps>,
+    State(deps): State<Shared>,
     principal: Principal,
     once: OnceKey,
     Json(body): Json,
