@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn answers_end_where_their_length_says() {
         assert_eq!(length(b"HTTP/1.1 200 OK\r\nContent-Len"), Ok(None));
-        assert_eq!(length(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\na: b\r\n\r\nhe"), Ok(Some(47)));
+        assert_eq!(length(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\na: b\r\n\r\nhe"), Ok(Some(49)));
         assert!(length(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").is_err());
     }
 
