@@ -38,9 +38,6 @@ pub(crate) const CODES: [&str; 19] = [
     "internal",
 ];
 
-/// The statuses of refusals that say when to try again.
-pub(crate) const RETRIED: [u16; 2] = [429, 503];
-
 /// Why a request was refused. The text of every variant but [`ApiError::Internal`] is for the client.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {

@@ -1,11 +1,13 @@
 //! What the operations have in common: who may call them, how they refuse, which headers they answer with. It
 //! follows from what each operation says of itself, so that no handler has to repeat it.
 
-use crate::error::{self, ApiError, ErrorOutput};
+use crate::error::{ApiError, ErrorOutput};
 use crate::fields::Issues;
 use crate::page::Meta;
 use crate::{once, rate_limit};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::IntoResponse;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::response::{Response, ResponseBuilder};
@@ -231,12 +233,12 @@ impl Refusal {
         found.expect("every status that is asked for is listed")
     }
 
-    fn response(&self) -> Response {
+    fn response(self) -> Response {
         let mut content = refusal_content();
         content.example = Some(serde_json::json!(self.example.output()));
         let mut response = ResponseBuilder::new().description(self.about).content(JSON, content).build();
         show_headers(&mut response);
-        if error::RETRIED.contains(&self.example.status().as_u16()) {
+        if self.example.into_response().headers().contains_key(RETRY_AFTER) {
             let seconds = header(Type::Integer, "Seconds after which to try again.", 12.into());
             response.headers.insert("Retry-After".to_owned(), seconds.into());
         }

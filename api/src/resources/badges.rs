@@ -22,10 +22,39 @@ use sha2::{Digest, Sha256};
 use storage::Read;
 use storage::schema::{JobStates, Jobs, Pulses, Spaces};
 use svg::{BRIGHT_GREEN, Badge, GREEN, LIGHT_GREY, ORANGE, RED, YELLOW};
+use utoipa::IntoResponses;
 
 /// Image proxies keep for a year what does not forbid it.
 const NOT_KEPT: &str = "no-cache, max-age=0, must-revalidate";
 const SVG: &str = "image/svg+xml";
+
+/// What a client may say that it has.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "is read elsewhere, and described here")]
+struct IfNoneMatch {
+    /// The `ETag` of the badge you have.
+    #[param(rename = "If-None-Match", required = false, nullable = true)]
+    if_none_match: Option<String>,
+}
+
+/// How a badge is answered.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "is made elsewhere, and described here")]
+enum Answers {
+    /// The badge.
+    #[response(
+        status = 200, content_type = "image/svg+xml",
+        headers(("ETag" = String, description = "Changes with the badge."), ("Cache-Control" = String))
+    )]
+    Shown(String),
+    /// It is still the badge you have.
+    #[response(status = 304)]
+    Known,
+    /// There is no such job. Also an image.
+    #[response(status = 404, content_type = "image/svg+xml")]
+    NotFound(String),
+}
 
 /// The job in the path. What cannot be an id, or is no text at all, names none.
 fn job(path: Result<Path<String>, PathRejection>) -> Option<JobId> {
@@ -37,13 +66,7 @@ fn job(path: Result<Path<String>, PathRejection>) -> Option<JobId> {
 /// Shows the current status of a job: passing, failing, or paused; pending when it never ran.
 #[utoipa::path(
     get, path = "/badges/{id}/status.svg", operation_id = "getStatusBadge", tag = "Status Badges", security(()),
-    params(IdInPath<JobId>, ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the badge you have.")),
-    responses(
-        (status = 200, description = "The badge.", content_type = "image/svg+xml", body = String,
-            headers(("ETag" = String, description = "Changes with the badge."), ("Cache-Control" = String))),
-        (status = 304, description = "It is still the badge you have."),
-        (status = 404, description = "There is no such job. Also an image.", content_type = "image/svg+xml", body = String),
-    ),
+    params(IdInPath<JobId>, IfNoneMatch), responses(Answers),
 )]
 pub(crate) async fn status(
     State(deps): State<Shared>,
@@ -69,13 +92,7 @@ pub(crate) async fn status(
 /// Shows the uptime percentage for the last 30 days.
 #[utoipa::path(
     get, path = "/badges/{id}/uptime.svg", operation_id = "getUptimeBadge", tag = "Status Badges", security(()),
-    params(IdInPath<JobId>, ("If-None-Match" = Option<String>, Header, description = "The `ETag` of the badge you have.")),
-    responses(
-        (status = 200, description = "The badge.", content_type = "image/svg+xml", body = String,
-            headers(("ETag" = String, description = "Changes with the badge."), ("Cache-Control" = String))),
-        (status = 304, description = "It is still the badge you have."),
-        (status = 404, description = "There is no such job. Also an image.", content_type = "image/svg+xml", body = String),
-    ),
+    params(IdInPath<JobId>, IfNoneMatch), responses(Answers),
 )]
 pub(crate) async fn uptime(
     State(deps): State<Shared>,
