@@ -188,12 +188,10 @@ impl Api {
     /// # Errors
     /// No answer, another than 200, or one of another shape.
     pub async fn cluster(&self) -> Result<ClusterView, Error> {
-        let answer = self.expect(Method::GET, "/v1/cluster", None).await?;
-        serde_json::from_value(answer.json()["data"].take()).map_err(|_| Error::Contract {
-            request: format!("GET {}/v1/cluster", self.base_url),
-            missing: "the members of a cluster view",
-            body: answer.excerpt(),
-        })
+        let path = "/v1/cluster";
+        let answer = self.expect(Method::GET, path, None).await?;
+        serde_json::from_value(answer.json()["data"].take())
+            .map_err(|_| self.contract(path, "the members of a cluster view", &answer))
     }
 
     /// Creates a job.
@@ -257,11 +255,7 @@ impl Api {
         for page in 1.. {
             let path = format!("/v1/jobs?page={page}&per_page={PER_PAGE}");
             let answer = self.expect(Method::GET, &path, None).await?;
-            let contract = |missing| Error::Contract {
-                request: format!("GET {}{path}", self.base_url),
-                missing,
-                body: answer.excerpt(),
-            };
+            let contract = |missing| self.contract(&path, missing, &answer);
             let json = answer.json();
             let rows = json["data"].as_array().ok_or_else(|| contract("data"))?;
             for row in rows {
@@ -283,11 +277,7 @@ impl Api {
         let path = "/v1/jobs?per_page=1";
         let answer = self.expect(Method::GET, path, None).await?;
         let total = answer.json()["meta"]["total"].as_u64().and_then(|total| usize::try_from(total).ok());
-        total.ok_or_else(|| Error::Contract {
-            request: format!("GET {}{path}", self.base_url),
-            missing: "meta.total",
-            body: answer.excerpt(),
-        })
+        total.ok_or_else(|| self.contract(path, "meta.total", &answer))
     }
 
     /// The newest execution of a job.
@@ -326,14 +316,15 @@ impl Api {
     ) -> Result<Vec<Execution>, Error> {
         let path = format!("/v1/jobs/{job}/executions?page={page}&per_page={per_page}");
         let answer = self.expect(Method::GET, &path, None).await?;
-        let contract = |missing| Error::Contract {
-            request: format!("GET {}{path}", self.base_url),
-            missing,
-            body: answer.excerpt(),
-        };
+        let contract = |missing| self.contract(&path, missing, &answer);
         let json = answer.json();
         let rows = json["data"].as_array().ok_or_else(|| contract("data"))?;
         rows.iter().map(|row| execution(job, row).map_err(contract)).collect()
+    }
+
+    /// What a GET was answered with lacks something.
+    fn contract(&self, path: &str, missing: &'static str, answer: &Answer) -> Error {
+        Error::Contract { request: format!("GET {}{path}", self.base_url), missing, body: answer.excerpt() }
     }
 
     async fn expect(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, Error> {

@@ -118,16 +118,6 @@ impl Cluster {
         Api::new(client, format!("http://{}", self.node(id).api), self.key.as_str())
     }
 
-    /// Every node with the address of its API.
-    pub fn api_addresses(&self) -> Vec<(u64, SocketAddr)> {
-        self.nodes.iter().map(|node| (node.id, node.api)).collect()
-    }
-
-    /// The key of the cluster's first account.
-    pub fn key(&self) -> &str {
-        &self.key
-    }
-
     /// The APIs of the nodes that were not stopped.
     pub fn apis(&self) -> Vec<Api> {
         self.running().into_iter().map(|id| self.api(id)).collect()

@@ -4,10 +4,15 @@ use crate::{
     bare::Bare,
     raw::{self, Outcome, Request},
     scene::{READY_DEADLINE, Scene},
-    table::Table,
+    table::{Table, hundredths},
 };
 use clap::Args;
-use cluster_tests::{Error, api::NewJob, binary::Binary, workload};
+use cluster_tests::{
+    Error,
+    api::{Api, NewJob},
+    binary::Binary,
+    workload,
+};
 use http::Method;
 use serde_json::json;
 use std::{
@@ -50,18 +55,16 @@ impl Default for Arguments {
 
 pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Error> {
     let scene = Scene::open(binary).await?;
-    let leader = scene.cluster.leader(READY_DEADLINE).await?;
-    let nodes = scene.cluster.api_addresses();
+    let bench = Bench::of(&scene, arguments).await?;
     let job = |number| NewJob::new(format!("api {number}"), "0 0 1 1 *", scene.target.url("/ok"));
     let few = workload::create(&scene.cluster.apis(), (0..FEW).map(job), LOADERS).await?;
-    let path = format!("/v1/jobs/{}", few[0].job);
 
-    read_one(&scene, arguments, &path, &nodes, leader).await?;
-    let small = read_list(&scene, arguments, &nodes).await?;
-    write(&scene, arguments, &nodes).await?;
-    let missing = arguments.jobs.saturating_sub(scene.cluster.api(leader).job_count().await?);
+    bench.read_one(&format!("/v1/jobs/{}", few[0].job)).await?;
+    let small = bench.read_list().await?;
+    bench.write().await?;
+    let missing = arguments.jobs.saturating_sub(bench.leader.job_count().await?);
     workload::create(&scene.cluster.apis(), (0..missing).map(job), LOADERS).await?;
-    let large = read_list(&scene, arguments, &nodes).await?;
+    let large = bench.read_list().await?;
 
     let mut table = Table::new("api_list", &["jobs", "p50_ms", "p99_ms", "times_small"]);
     for (jobs, outcome) in [(FEW, &small), (arguments.jobs, &large)] {
@@ -77,88 +80,95 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     scene.close(&[]).await
 }
 
-/// GET of a job on each node, in turns with the bare server.
-async fn read_one(
-    scene: &Scene,
-    arguments: &Arguments,
-    path: &str,
-    nodes: &[(u64, SocketAddr)],
-    leader: u64,
-) -> Result<(), Error> {
-    let span = Duration::from_secs(arguments.seconds);
-    let sample = scene.cluster.api(leader).send(Method::GET, path, None).await;
-    let bytes = sample.map_err(|error| Error::Input(error.to_string()))?.body.len();
-    let bare = Bare::start(bytes)?;
-    let mut table = Table::new(
-        "api_get",
-        &["node", "role", "per_second", "p50_ms", "p99_ms", "bare_per_second", "share_of_bare"],
-    );
-    for (id, address) in nodes {
-        let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let nothing = Request::get("/", scene.cluster.key());
-            ceiling.push(raw::run(&[bare.address], &nothing, arguments.connections, span).await?);
-            ours.push(
-                raw::run(&[*address], &Request::get(path, scene.cluster.key()), arguments.connections, span)
-                    .await?,
-            );
+/// Whom load is put on, and how much.
+struct Bench<'a> {
+    scene: &'a Scene,
+    leader: Api,
+    /// All of them, the leader among them.
+    nodes: Vec<(u64, SocketAddr)>,
+    connections: usize,
+    /// How long each measurement takes.
+    span: Duration,
+}
+
+impl<'a> Bench<'a> {
+    async fn of(scene: &'a Scene, arguments: &Arguments) -> Result<Self, Error> {
+        let leader = scene.cluster.api(scene.cluster.leader(READY_DEADLINE).await?);
+        let nodes = scene.cluster.ids().into_iter().map(|id| Ok((id, scene.cluster.api(id).address()?)));
+        let nodes = nodes.collect::<Result<_, Error>>()?;
+        let span = Duration::from_secs(arguments.seconds);
+        Ok(Self { scene, leader, nodes, connections: arguments.connections, span })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|(_, address)| *address).collect()
+    }
+
+    /// GET of a job on each node, in turns with the bare server.
+    async fn read_one(&self, path: &str) -> Result<(), Error> {
+        let sample = self.leader.send(Method::GET, path, None).await;
+        let bytes = sample.map_err(|error| Error::Input(error.to_string()))?.body.len();
+        let bare = Bare::start(self.scene.cluster.dir(), bytes).await?;
+        let (nothing, read) = (Request::get("/", self.leader.key()), Request::get(path, self.leader.key()));
+        let leader = self.leader.address()?;
+        let mut table = Table::new(
+            "api_get",
+            &["node", "role", "per_second", "p50_ms", "p99_ms", "bare_per_second", "share_of_bare"],
+        );
+        for (id, address) in &self.nodes {
+            let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                ceiling.push(raw::run(&[bare.address], &nothing, self.connections, self.span).await?);
+                ours.push(raw::run(&[*address], &read, self.connections, self.span).await?);
+            }
+            let (ours, ceiling) = (median(ours), median(ceiling));
+            table.row(vec![
+                json!(id),
+                json!(if *address == leader { "leader" } else { "follower" }),
+                json!(ours.rate),
+                json!(ours.quantile_ms(0.5)),
+                json!(ours.quantile_ms(0.99)),
+                json!(ceiling.rate),
+                json!(hundredths(ours.rate / ceiling.rate)),
+            ]);
         }
-        let (ours, ceiling) = (median(ours), median(ceiling));
-        let role = if *id == leader { "leader" } else { "follower" };
-        table.row(vec![
-            json!(id),
-            json!(role),
-            json!(ours.rate),
-            json!(ours.quantile_ms(0.5)),
-            json!(ours.quantile_ms(0.99)),
-            json!(ceiling.rate),
-            json!(hundredths(ours.rate / ceiling.rate)),
-        ]);
+        table.print();
+        Ok(())
     }
-    table.print();
-    Ok(())
-}
 
-/// Page 1 of all jobs.
-async fn read_list(
-    scene: &Scene,
-    arguments: &Arguments,
-    nodes: &[(u64, SocketAddr)],
-) -> Result<Outcome, Error> {
-    let addresses: Vec<_> = nodes.iter().map(|(_, address)| *address).collect();
-    let span = Duration::from_secs(arguments.seconds);
-    let mut outcomes = Vec::new();
-    for _ in 0..ROUNDS {
-        outcomes
-            .push(raw::run(&addresses, &Request::get("/v1/jobs", scene.cluster.key()), READERS, span).await?);
+    /// Page 1 of all jobs.
+    async fn read_list(&self) -> Result<Outcome, Error> {
+        let (addresses, read) = (self.addresses(), Request::get("/v1/jobs", self.leader.key()));
+        let mut outcomes = Vec::new();
+        for _ in 0..ROUNDS {
+            outcomes.push(raw::run(&addresses, &read, READERS, self.span).await?);
+        }
+        Ok(median(outcomes))
     }
-    Ok(median(outcomes))
-}
 
-/// POST of jobs over all nodes.
-async fn write(scene: &Scene, arguments: &Arguments, nodes: &[(u64, SocketAddr)]) -> Result<(), Error> {
-    let addresses: Vec<_> = nodes.iter().map(|(_, address)| *address).collect();
-    let body = json!({"name": "written", "cron_expression": "0 0 1 1 *", "url": scene.target.url("/ok")})
-        .to_string();
-    let request = Request::post("/v1/jobs", scene.cluster.key(), &body);
-    let span = Duration::from_secs(arguments.seconds);
-    let mut table = Table::new(
-        "api_post",
-        &["connections", "committed_per_second", "p50_ms", "p99_ms", "fsyncs_per_second"],
-    );
-    for connections in [1, 16, arguments.connections] {
-        let fsyncs = fsyncs(&scene.cluster.dir().join("fsyncs"))?;
-        let outcome = raw::run(&addresses, &request, connections, span).await?;
-        table.row(vec![
-            json!(connections),
-            json!(outcome.rate),
-            json!(outcome.quantile_ms(0.5)),
-            json!(outcome.quantile_ms(0.99)),
-            json!(fsyncs),
-        ]);
+    /// POST of jobs over all nodes.
+    async fn write(&self) -> Result<(), Error> {
+        let url = self.scene.target.url("/ok");
+        let body = json!({"name": "written", "cron_expression": "0 0 1 1 *", "url": url}).to_string();
+        let request = Request::post("/v1/jobs", self.leader.key(), &body);
+        let mut table = Table::new(
+            "api_post",
+            &["connections", "committed_per_second", "p50_ms", "p99_ms", "fsyncs_per_second"],
+        );
+        for connections in [1, 16, self.connections] {
+            let fsyncs = fsyncs(&self.scene.cluster.dir().join("fsyncs"))?;
+            let outcome = raw::run(&self.addresses(), &request, connections, self.span).await?;
+            table.row(vec![
+                json!(connections),
+                json!(outcome.rate),
+                json!(outcome.quantile_ms(0.5)),
+                json!(outcome.quantile_ms(0.99)),
+                json!(fsyncs),
+            ]);
+        }
+        table.print();
+        Ok(())
     }
-    table.print();
-    Ok(())
 }
 
 /// How often a second this disk makes one entry durable, one after the other.
@@ -179,8 +189,4 @@ fn median(mut outcomes: Vec<Outcome>) -> Outcome {
     outcomes.sort_by(|a, b| a.rate.total_cmp(&b.rate));
     let middle = outcomes.len() / 2;
     outcomes.swap_remove(middle)
-}
-
-fn hundredths(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

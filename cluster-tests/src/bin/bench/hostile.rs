@@ -4,7 +4,7 @@ mod crowd; // those who mean no good
 
 use crate::{
     scene::{Scene, say},
-    table::Table,
+    table::{Table, tenths},
 };
 use clap::Args;
 use cluster_tests::{Error, api::Api, binary::Binary, client::Client, usage, wait::eventually};
@@ -195,8 +195,4 @@ fn files(pid: u32) -> Result<usize, Error> {
     let path = format!("/proc/{pid}/fd");
     let what = format!("read {path}");
     Ok(std::fs::read_dir(path).map_err(|source| Error::Io { what, source })?.count())
-}
-
-fn tenths(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
 }

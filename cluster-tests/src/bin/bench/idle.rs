@@ -2,7 +2,7 @@
 
 use crate::{
     scene::{READY_DEADLINE, Scene},
-    table::Table,
+    table::{Table, tenths},
 };
 use clap::Args;
 use cluster_tests::{Error, api::NewJob, binary::Binary, usage, workload};
@@ -81,8 +81,4 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
 
 fn pid(scene: &Scene, id: u64) -> Result<u32, Error> {
     scene.cluster.pid(id).ok_or_else(|| Error::Input(format!("node {id} does not run")))
-}
-
-fn tenths(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
 }

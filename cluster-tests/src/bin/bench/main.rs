@@ -63,21 +63,16 @@ async fn main() -> ExitCode {
 }
 
 async fn run(scenario: Scenario) -> Result<(), Error> {
-    if let Scenario::Bare(arguments) = &scenario {
-        // Needs no node.
-        return bare::serve(arguments).await;
-    }
-    let binary = Binary::locate(Some(Profile::Release))?;
-    say(format!("running {binary}"));
     match scenario {
-        Scenario::Lateness(arguments) => lateness::run(binary, &arguments).await,
-        Scenario::Failover(arguments) => failover::run(binary, &arguments).await,
-        Scenario::Idle(arguments) => idle::run(binary, &arguments).await,
-        Scenario::Api(arguments) => api::run(binary, &arguments).await,
-        Scenario::BadInput => bad_input::run(binary).await,
-        Scenario::Bare(_) => Ok(()),
-        Scenario::Hostile(arguments) => hostile::run(binary, &arguments).await,
+        Scenario::Lateness(arguments) => lateness::run(locate()?, &arguments).await,
+        Scenario::Failover(arguments) => failover::run(locate()?, &arguments).await,
+        Scenario::Idle(arguments) => idle::run(locate()?, &arguments).await,
+        Scenario::Api(arguments) => api::run(locate()?, &arguments).await,
+        Scenario::BadInput => bad_input::run(locate()?).await,
+        Scenario::Bare(arguments) => bare::serve(&arguments).await,
+        Scenario::Hostile(arguments) => hostile::run(locate()?, &arguments).await,
         Scenario::All => {
+            let binary = locate()?;
             lateness::run(binary.clone(), &lateness::Arguments::default()).await?;
             failover::run(binary.clone(), &failover::Arguments::default()).await?;
             idle::run(binary.clone(), &idle::Arguments::default()).await?;
@@ -86,6 +81,13 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
             hostile::run(binary, &hostile::Arguments::default()).await
         }
     }
+}
+
+/// The nodes' binary, which is said.
+fn locate() -> Result<Binary, Error> {
+    let binary = Binary::locate(Some(Profile::Release))?;
+    say(format!("running {binary}"));
+    Ok(binary)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Load over keep-alive connections that costs as little as possible, so that on a machine that is shared with the
 //! nodes the nodes are what is measured.
 
+use crate::table::hundredths;
 use cluster_tests::Error;
 use std::{
     net::SocketAddr,
@@ -36,7 +37,7 @@ impl Outcome {
         let index =
             ((self.latencies.len() as f64 * share) as usize).min(self.latencies.len().saturating_sub(1));
         let found = self.latencies.get(index).copied().unwrap_or_default();
-        (found.as_secs_f64() * 100_000.0).round() / 100.0
+        hundredths(found.as_secs_f64() * 1_000.0)
     }
 }
 

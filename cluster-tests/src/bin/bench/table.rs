@@ -71,12 +71,22 @@ pub(crate) fn lateness_cells<'a>(samples: impl IntoIterator<Item = &'a Sample>) 
     }
 }
 
+/// With one decimal.
+pub(crate) fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+/// With two decimals.
+pub(crate) fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
 /// Microseconds as milliseconds with one decimal.
 pub(crate) fn ms(us: i64) -> Value {
     // Past 2^53 us, which is 285 years, the last digits would be off.
     #[expect(clippy::cast_precision_loss, reason = "only for show")]
-    let tenths = (us as f64 / 100.0).round();
-    json!(tenths / 10.0)
+    let ms = us as f64 / 1_000.0;
+    json!(tenths(ms))
 }
 
 #[cfg(test)]
