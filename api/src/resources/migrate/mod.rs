@@ -203,7 +203,8 @@ fn key_and_space(
 fn too_many() -> String {
     let max = limits::IMPORT_JOBS_MAX;
     format!(
-        "must have at most {max} items; import the rest in further requests: an export comes in such parts from          GET /v1/jobs/export?page=1&per_page={max}, then page=2"
+        "must have at most {max} items; import the rest in further requests: an export comes in such parts from \
+         GET /v1/jobs/export?page=1&per_page={max}, then page=2"
     )
 }
 
