@@ -21,6 +21,7 @@ mod reads; // read barriers
 mod services; // forming, signs of life, snapshots
 mod settings;
 mod state_machine; // openraft's state machine over storage::State
+mod support; // what makes a leader sure of its office
 mod tls; // certificates of nodes
 mod types; // openraft's generics
 mod waiters; // who waits for which proposal

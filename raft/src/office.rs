@@ -4,6 +4,7 @@ use crate::contact::Contact;
 use crate::network::Peers;
 use crate::quotas::{Granted, Quotas, Take};
 use crate::settings::PROPOSAL_BYTES_MAX;
+use crate::support::{self, Support};
 use crate::types::{ClientWriteError, LogId, Payload, Raft};
 use bytes::Bytes;
 use domain::id::NodeId;
@@ -13,17 +14,19 @@ use openraft::errors::RaftError;
 use openraft::raft::ReadPolicy;
 use parking_lot::Mutex;
 use proto::cluster::{
-    PingRequest, ProposeRequest, ReadIndexRequest, TakeRequest, ping_response, propose_response,
-    read_index_response, take_response,
+    PingRequest, ProposeRequest, ReadIndexRequest, SupportRequest, TakeRequest, ping_response,
+    propose_response, read_index_response, take_response,
 };
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tonic::{Code, ConnectError, Status};
 
 /// How long a leader may take to confirm its office for a read.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one node may take to give its word before all are asked.
+const SUPPORT_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// Why a leader did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +123,44 @@ impl Office {
         }
     }
 
-    /// How far the log must be applied to show everything acknowledged before this call, if this node leads.
-    pub(crate) async fn read_index(&self) -> Result<u64, Refused> {
+    /// This node's word for whom it has voted, unless it may have forgotten.
+    pub(crate) async fn support(&self) -> Option<Support> {
+        if !self.may_vote.load(Ordering::Acquire) {
+            return None;
+        }
+        let me = self.me;
+        self.raft.with_raft_state(move |state| Support::of(me, state)).await.ok()
+    }
+
+    /// The word of the other node that was heard last, if one is enough.
+    async fn support_of_another(&self) -> Option<Support> {
+        if !support::is_enough(self.raft.metrics().borrow_watched().membership_config.membership()) {
+            return None;
+        }
+        let (other, _) = self.contact.heard().into_iter().min_by_key(|(_, since)| *since)?;
+        let mut client = self.peers.cluster(other).ok()?;
+        let asked = tokio::time::timeout(SUPPORT_TIMEOUT, client.support(SupportRequest {})).await;
+        asked.ok()?.ok()?.into_inner().support.map(Into::into)
+    }
+
+    async fn read_index_with(&self, support: Support) -> Option<u64> {
+        let me = self.me;
+        self.raft.with_raft_state(move |state| support::read_index(me, state, support)).await.ok()?
+    }
+
+    /// How far the log must be applied to show everything acknowledged before this call, or before the asking node gave
+    /// its word, if this node leads.
+    pub(crate) async fn read_index(&self, asker: Option<Support>) -> Result<u64, Refused> {
+        let support = match asker {
+            Some(support) => Some(support),
+            None => self.support_of_another().await,
+        };
+        if let Some(support) = support
+            && let Some(index) = self.read_index_with(support).await
+        {
+            return Ok(index);
+        }
+        // Everybody is asked.
         let asked = self.raft.get_read_log_id(ReadPolicy::ReadIndex);
         match tokio::time::timeout(READ_INDEX_TIMEOUT, asked).await {
             Ok(Ok((read, _))) => Ok(read.index()),
@@ -132,10 +171,11 @@ impl Office {
     /// As [`Office::read_index`], asked of `leader`.
     pub(crate) async fn read_index_of(&self, leader: NodeId) -> Result<u64, Refused> {
         if leader == self.me {
-            return self.read_index().await;
+            return self.read_index(None).await;
         }
         let Ok(mut client) = self.peers.cluster(leader) else { return Err(Refused::NotLeader(None)) };
-        let asked = client.read_index(ReadIndexRequest {});
+        let support = self.support().await.map(Into::into);
+        let asked = client.read_index(ReadIndexRequest { support });
         match tokio::time::timeout(READ_INDEX_TIMEOUT, asked).await {
             Ok(Ok(response)) => match response.into_inner().result {
                 Some(read_index_response::Result::Index(index)) => Ok(index),

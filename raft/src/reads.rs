@@ -5,65 +5,96 @@ use crate::office::{Office, Refused};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// Readers that wait for the next question; beyond it they wait to be let in.
 pub(crate) const WAITING_MAX: usize = 16_384;
-/// Questions under way at once: the answer to one may be waiting for the log while the next is asked.
+/// Questions under way at once: while the answer to one is on its way, another is asked for those who have come since.
 const QUESTIONS_MAX: usize = 2;
+/// Answered questions whose readers wait for the log; beyond it no new one is asked.
+const BEHIND_MAX: usize = 4;
 /// Wait before a question is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(25);
+
+type Reader = oneshot::Sender<Result<(), ReadError>>;
 
 /// Asks for read indexes on behalf of all readers of this node.
 pub(crate) struct Reads {
     pub(crate) office: Office,
     pub(crate) applied: watch::Receiver<u64>,
-    pub(crate) readers: mpsc::Receiver<oneshot::Sender<Result<(), ReadError>>>,
+    pub(crate) readers: mpsc::Receiver<Reader>,
     pub(crate) patience: Duration,
 }
 
 impl Reads {
+    /// Asks few questions at a time: whoever comes meanwhile shares the next, so that the more readers there are, the
+    /// less each costs.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut questions = FuturesUnordered::new();
+        let mut asked = FuturesUnordered::new();
+        let mut behind = FuturesUnordered::new();
         loop {
             let first = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(()) = questions.next() => continue,
-                Some(first) = self.readers.recv(), if questions.len() < QUESTIONS_MAX => first,
+                Some((readers, deadline, answer)) = asked.next() => {
+                    match answer {
+                        Ok(index) if *self.applied.borrow() < index => {
+                            behind.push(catch_up(self.applied.clone(), index, deadline, readers));
+                        }
+                        Ok(_) => answer_all(readers, Ok(())),
+                        Err(error) => answer_all(readers, Err(error)),
+                    }
+                    continue;
+                }
+                Some(()) = behind.next() => continue,
+                Some(first) = self.readers.recv(), if asked.len() < QUESTIONS_MAX && behind.len() < BEHIND_MAX => first,
                 else => break,
             };
-            let mut readers: Vec<oneshot::Sender<Result<(), ReadError>>> = vec![first];
+            // Requests that have arrived already and have only to be worked on come along.
+            yield_now().await;
+            let mut readers: Vec<Reader> = vec![first];
             while let Ok(next) = self.readers.try_recv() {
                 readers.push(next);
             }
-            let (office, applied) = (self.office.clone(), self.applied.clone());
+            let office = self.office.clone();
             let deadline = Instant::now() + self.patience;
-            questions.push(async move {
-                let answer =
-                    timeout_at(deadline, ask(&office, applied)).await.unwrap_or(Err(ReadError::NoLeader));
-                for reader in readers {
-                    // It may have given up.
-                    let _ = reader.send(answer);
-                }
+            asked.push(async move {
+                let answer = timeout_at(deadline, ask(&office)).await.map_err(|_| ReadError::NoLeader);
+                (readers, deadline, answer)
             });
         }
     }
 }
 
-/// Waits until this node has applied everything that was acknowledged before the call.
-async fn ask(office: &Office, mut applied: watch::Receiver<u64>) -> Result<(), ReadError> {
+fn answer_all(readers: Vec<Reader>, answer: Result<(), ReadError>) {
+    for reader in readers {
+        // It may have given up.
+        let _ = reader.send(answer);
+    }
+}
+
+/// Answers the readers once this node has applied the log up to `index`.
+async fn catch_up(mut applied: watch::Receiver<u64>, index: u64, deadline: Instant, readers: Vec<Reader>) {
+    let caught_up = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
+    answer_all(
+        readers,
+        match caught_up {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ReadError::Stopping),
+            Err(_) => Err(ReadError::NoLeader),
+        },
+    );
+}
+
+/// How far this node must have applied the log to show everything that was acknowledged before the call.
+async fn ask(office: &Office) -> u64 {
     let mut hint = None;
     loop {
         if let Some(leader) = hint.take().or_else(|| office.leader()) {
             match office.read_index_of(leader).await {
-                Ok(index) => {
-                    return match applied.wait_for(|applied| *applied >= index).await {
-                        Ok(_) => Ok(()),
-                        Err(_) => Err(ReadError::Stopping),
-                    };
-                }
+                Ok(index) => return index,
                 Err(Refused::NotLeader(other)) => hint = other,
                 Err(Refused::Unknown) => {}
             }

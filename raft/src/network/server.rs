@@ -18,8 +18,8 @@ use proto::admin::admin_server::AdminServer;
 use proto::cluster::cluster_server::{Cluster, ClusterServer};
 use proto::cluster::{
     FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
-    ProposeResponse, ReadIndexRequest, ReadIndexResponse, TakeRequest, TakeResponse, ping_response,
-    propose_response, read_index_response, take_response,
+    ProposeResponse, ReadIndexRequest, ReadIndexResponse, SupportRequest, SupportResponse, TakeRequest,
+    TakeResponse, ping_response, propose_response, read_index_response, take_response,
 };
 use proto::raft::raft_server::{Raft, RaftServer};
 use proto::raft::snapshot_chunk::Part;
@@ -226,14 +226,22 @@ impl Cluster for ClusterService {
         Ok(Response::new(ProposeResponse { result: Some(result) }))
     }
 
-    async fn read_index(&self, _: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
+    async fn read_index(
+        &self,
+        request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexResponse>, Status> {
         use read_index_response::Result;
-        let result = match self.office.read_index().await {
+        let support = request.into_inner().support.map(Into::into);
+        let result = match self.office.read_index(support).await {
             Ok(index) => Result::Index(index),
             Err(Refused::NotLeader(leader)) => Result::NotLeader(not_leader(leader)),
             Err(Refused::Unknown) => return Err(Status::unavailable("consensus has stopped")),
         };
         Ok(Response::new(ReadIndexResponse { result: Some(result) }))
+    }
+
+    async fn support(&self, _: Request<SupportRequest>) -> Result<Response<SupportResponse>, Status> {
+        Ok(Response::new(SupportResponse { support: self.office.support().await.map(Into::into) }))
     }
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {

@@ -1,7 +1,9 @@
 //! A node that has lost its disk, and peers that are not there.
 
 use crate::link::Mode;
-use crate::nodes::{Nodes, create_job, eventually};
+use crate::nodes::{Nodes, SECRET, create_job, eventually, id};
+use crate::peer;
+use proto::cluster::{Support, SupportRequest};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,12 @@ const A_WHILE: Duration = Duration::from_secs(3);
 
 fn wipe(nodes: &Nodes, node: usize) {
     fs::remove_dir_all(nodes.data_dir(node)).unwrap();
+}
+
+/// For whom a node says that it has voted.
+async fn support(nodes: &Nodes, node: usize) -> Option<Support> {
+    let mut client = peer::cluster(nodes.addr(node), id(node), Some(peer::token(SECRET, id(node))));
+    client.support(SupportRequest {}).await.unwrap().into_inner().support
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,9 +64,12 @@ async fn a_node_that_lost_its_disk_elects_nobody_who_lacks_what_it_had_acknowled
         if Instant::now() > until { Ok(()) } else { Err("not long enough".to_owned()) }
     })
     .await;
+    // Nor is its word worth anything to a leader: it may have voted for another and forgotten it.
+    assert_eq!(support(&nodes, empty).await, None);
 
     nodes.start(leader).await;
     nodes.same_state(&[0, 1, 2]).await;
+    eventually("a word", || async { support(&nodes, empty).await.ok_or_else(|| "none".to_owned()) }).await;
     assert!((0..3).all(|node| nodes.has_job(node, 1)));
     nodes.register(leader).await;
     nodes.must(leader, create_job(2, 10)).await;

@@ -13,4 +13,5 @@ mod cut_off; // what a node does alone
 mod lost_disk; // a node without its past
 mod proposals; // once and for all
 mod secret; // who may call
+mod support; // who makes a leader sure
 mod tls; // certificates

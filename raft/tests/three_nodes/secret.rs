@@ -3,7 +3,7 @@
 use crate::nodes::{Nodes, SECRET, assert_unanswered, create_job, eventually, id};
 use crate::peer::{self, token};
 use parking_lot::Mutex;
-use proto::cluster::{FormationRequest, PingRequest, ProposeRequest, ReadIndexRequest};
+use proto::cluster::{FormationRequest, PingRequest, ProposeRequest, ReadIndexRequest, SupportRequest};
 use proto::raft::{Ballot, SnapshotChunk, TransferLeaderRequest, VoteRequest, snapshot_chunk};
 use raft::ReadError;
 use std::fmt::{Debug, Write};
@@ -160,7 +160,8 @@ async fn every_call_without_the_nodes_own_token_is_refused_and_changes_nothing()
         let mut raft = peer::raft(addr, me, token.clone());
         let refusals = [
             cluster.propose(ProposeRequest { proposal: vec![1].into() }).await.map(drop),
-            cluster.read_index(ReadIndexRequest {}).await.map(drop),
+            cluster.read_index(ReadIndexRequest::default()).await.map(drop),
+            cluster.support(SupportRequest {}).await.map(drop),
             cluster.ping(PingRequest { node: 2, session: 1, applied: 0 }).await.map(drop),
             cluster.formation(FormationRequest {}).await.map(drop),
             raft.vote(vote).await.map(drop),
