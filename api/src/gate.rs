@@ -11,21 +11,44 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::id::AccountId;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Deref;
+use std::sync::Arc;
 
-/// What the gate works with.
+/// What the gate works with. Clones are the same.
 #[derive(Clone)]
-pub(crate) struct Gate {
-    pub(crate) deps: Shared,
-    pub(crate) limiter: RateLimiter,
+pub(crate) struct Gate(Arc<Parts>);
+
+pub(crate) struct Parts {
+    deps: Shared,
+    limiter: RateLimiter,
+}
+
+impl Deref for Gate {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl Gate {
+    pub(crate) fn new(deps: Shared) -> Self {
+        let limiter = RateLimiter::new(deps.cluster.clone(), Arc::clone(&deps.clock), deps.rate_limits);
+        Self(Arc::new(Parts { deps, limiter }))
+    }
+
     /// Where the request comes from.
     fn address(&self, request: &Request) -> IpAddr {
         let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let peer =
             peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip().to_canonical());
         self.deps.proxies.client(peer, request.headers())
+    }
+
+    /// Counts a request of an account.
+    async fn account(&self, principal: &Principal, bucket: Bucket) -> Option<Standing> {
+        let plan = self.deps.plans.of(principal.plan);
+        self.limiter.account(principal.account, bucket, plan).await
     }
 }
 
@@ -72,16 +95,23 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let bucket = bucket(&request);
     let principal = match principal {
         Ok(principal) => principal,
-        Err(ApiError::Unauthorized) => {
-            let standing = gate.limiter.address(Stranger::Unknown, gate.address(&request));
-            return answered(standing, async { Err(ApiError::Unauthorized) }).await;
+        Err(error) => {
+            // When the others cannot be asked, this node may still know who it is, and so where they stand.
+            let known = match error {
+                ApiError::Unauthorized => None,
+                _ => auth::authenticate_here(&gate.deps, request.headers()).ok(),
+            };
+            let standing = match known {
+                Some(principal) => gate.account(&principal, bucket).await,
+                None => gate.limiter.address(Stranger::Unknown, gate.address(&request)),
+            };
+            return answered(standing, async { Err(error) }).await;
         }
-        Err(error) => return error.into_response(),
     };
-    let plan = gate.deps.plans.of(principal.plan);
-    let standing = gate.limiter.account(principal.account, bucket(&request), plan).await;
+    let standing = gate.account(&principal, bucket).await;
     request.extensions_mut().insert(principal);
     answered(standing, answer_once(&gate.deps, principal.account, request, next)).await
 }

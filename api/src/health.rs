@@ -8,6 +8,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use std::time::Duration;
+use storage::Read;
+use storage::schema::SecretsOf;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -35,7 +37,8 @@ pub(crate) async fn live() -> axum::Json<Health> {
 
 /// Can this node serve?
 ///
-/// For load balancers: whether this node reaches a leader that has its quorum, so that reads and writes go through.
+/// For load balancers: whether this node reaches a leader that has its quorum, so that reads and writes go through, and
+/// whether a new cluster has been set up, so that the first API key works.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "getReadiness", tag = "Cluster", security(()),
     responses(
@@ -45,8 +48,10 @@ pub(crate) async fn live() -> axum::Json<Health> {
 )]
 pub(crate) async fn ready(State(deps): State<Shared>) -> Result<axum::Json<Health>, ApiError> {
     match timeout(READY_WITHIN, deps.cluster.read_barrier()).await {
-        Ok(Ok(())) => Ok(axum::Json(Health { status: "ready" })),
-        Ok(Err(_)) | Err(_) => Err(ApiError::NotReady),
+        Ok(Ok(())) if deps.read(|view| view.contains::<SecretsOf>(&()))? => {
+            Ok(axum::Json(Health { status: "ready" }))
+        }
+        Ok(Ok(()) | Err(_)) | Err(_) => Err(ApiError::NotReady),
     }
 }
 

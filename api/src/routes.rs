@@ -6,7 +6,6 @@ use crate::error::ApiError;
 use crate::gate::{self, Gate};
 use crate::health;
 use crate::openapi;
-use crate::rate_limit::RateLimiter;
 use crate::resources::{
     api_keys, badges, billing, channels, cluster, diagnoses, executions, jobs, migrate, sessions, spaces,
 };
@@ -16,14 +15,12 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use std::sync::Arc;
 
 /// Every path, its methods and their handlers. GET routes answer HEAD as well.
 ///
 /// What stands above a gate passes it.
 pub(crate) fn table(deps: &Shared) -> Router<Shared> {
-    let limiter = RateLimiter::new(deps.cluster.clone(), Arc::clone(&deps.clock), deps.rate_limits);
-    let gate = Gate { deps: deps.clone(), limiter };
+    let gate = Gate::new(deps.clone());
     let needs_credential = Router::new()
         .route("/v1/jobs", get(jobs::list).post(jobs::create))
         .route("/v1/jobs/bulk", post(jobs::bulk))

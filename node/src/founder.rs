@@ -47,21 +47,24 @@ impl Founder {
             if !self.cluster.status().is_leader() || self.cluster.read_barrier().await.is_err() {
                 continue;
             }
-            if !has_key {
-                self.set_session_key().await;
-            }
-            match &self.api_key {
-                _ if has_account => {}
+            // The account comes first: once there is a key for session tokens, nodes say that they are ready.
+            let founded = match &self.api_key {
+                _ if has_account => true,
                 Some(key) => self.found(key).await,
-                None if !said => {
-                    said = true;
-                    tracing::warn!(
-                        "the cluster has no account yet; make one with: justrun account create --email \
-                         ADDRESS --plan scale, and then its key with: justrun key create --account ADDRESS \
-                         --name NAME"
-                    );
+                None => {
+                    if !said {
+                        said = true;
+                        tracing::warn!(
+                            "the cluster has no account yet; make one with: justrun account create --email \
+                             ADDRESS --plan scale, and then its key with: justrun key create --account \
+                             ADDRESS --name NAME"
+                        );
+                    }
+                    true
                 }
-                None => {}
+            };
+            if founded && !has_key {
+                self.set_session_key().await;
             }
         }
     }
@@ -75,7 +78,8 @@ impl Founder {
         }
     }
 
-    async fn found(&self, key: &Secret) {
+    /// Makes the first account; whether there is one now.
+    async fn found(&self, key: &Secret) -> bool {
         let created_at = self.sleeper.now();
         let account = Account {
             id: AccountId(rand::random()),
@@ -87,9 +91,15 @@ impl Founder {
         let name = "bootstrap".to_owned();
         let key = api::stored_key(key.expose(), KeyId(rand::random()), account.id, name, created_at);
         match self.cluster.propose(Command::Bootstrap(Bootstrap { account, key })).await {
-            Ok(_) => tracing::info!("first account made, with the given API key"),
-            Err(ProposeError::Rejected(Rejection::AlreadyBootstrapped)) => {}
-            Err(error) => tracing::debug!(%error, "first account not made yet"),
+            Ok(_) => {
+                tracing::info!("first account made, with the given API key");
+                true
+            }
+            Err(ProposeError::Rejected(Rejection::AlreadyBootstrapped)) => true,
+            Err(error) => {
+                tracing::debug!(%error, "first account not made yet");
+                false
+            }
         }
     }
 }

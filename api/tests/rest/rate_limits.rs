@@ -6,7 +6,7 @@ use axum::body::Body;
 use domain::account::{Plan, Plans};
 use domain::id::NodeId;
 use futures::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 /// The service starts with a minute.
@@ -255,10 +255,16 @@ async fn a_node_that_finds_no_leader_gives_its_share() {
     for node in [1, 2, 3].map(NodeId).into_iter().filter(|id| *id != last) {
         service.kill(node);
     }
-    // What needs the others is refused anyway; the cluster can be looked at.
-    assert_eq!(service.get("/v1/jobs").await.code(503), "no_leader");
-    for _ in 0..2 {
-        assert_eq!(admitted_by(&service, last, "/v1/cluster").await, 60 / 3);
-        service.clock.advance(Duration::from_secs(60));
-    }
+    // What needs the others is refused anyway, but counts; the cluster can be looked at.
+    let refused = service.get("/v1/jobs").await;
+    assert_eq!(refused.code(503), "no_leader");
+    assert_eq!(shown(&refused)[..2], ["60", "19"], "{refused:?}");
+    assert_eq!(admitted_by(&service, last, "/v1/cluster").await, 60 / 3 - 1);
+    service.clock.advance(Duration::from_secs(60));
+    assert_eq!(admitted_by(&service, last, "/v1/cluster").await, 60 / 3);
+    // One that speaks for nobody is told where its address stands.
+    service.clock.advance(Duration::from_secs(60));
+    let stranger = service.call_as("jrun_sk_unknown", "GET", "/v1/jobs", Value::Null).await;
+    assert_eq!(stranger.code(503), "no_leader");
+    assert_eq!(shown(&stranger)[..2], ["600", "599"], "{stranger:?}");
 }
