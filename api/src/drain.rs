@@ -4,8 +4,6 @@
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
 use axum::http::header::EXPECT;
-use axum::middleware::Next;
-use axum::response::Response;
 use http_body_util::BodyExt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,18 +16,30 @@ const DISCARDED_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long reading for nothing may hold up the answer.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads what the handler left of a request's body before the answer goes out.
-pub(crate) async fn drain(request: Request, next: Next) -> Response {
+/// What a handler leaves of a request's body.
+pub(crate) struct Leftover(Option<oneshot::Receiver<Lent>>);
+
+/// The request as a handler gets it, and what will be left of it.
+pub(crate) fn lend(request: Request) -> (Request, Leftover) {
+    if request.body().is_end_stream() {
+        return (request, Leftover(None));
+    }
     // Such a client sends its body only once somebody has begun to read it.
     let waits = request.headers().contains_key(EXPECT);
-    let (back, mut left) = oneshot::channel();
+    let (back, left) = oneshot::channel();
     let request = request
         .map(|body| Body::new(Borrowed { lent: Some(Lent { body, is_sent: !waits }), back: Some(back) }));
-    let response = next.run(request).await;
-    if let Ok(Lent { body, is_sent: true }) = left.try_recv() {
-        discard(body).await;
+    (request, Leftover(Some(left)))
+}
+
+impl Leftover {
+    /// Reads it, once the handler is done and before the answer goes out.
+    pub(crate) async fn discard(self) {
+        let left = self.0.and_then(|mut left| left.try_recv().ok());
+        if let Some(Lent { body, is_sent: true }) = left {
+            discard(body).await;
+        }
     }
-    response
 }
 
 async fn discard(mut body: Body) {

@@ -40,6 +40,7 @@ use domain::channel::Channel;
 use domain::id::DeliveryId;
 use domain::time::{Clock, Timestamp};
 use futures::future::BoxFuture;
+use observe::Observer;
 use raft::Cluster;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -135,7 +136,6 @@ pub trait ChannelTester: Send + Sync {
 pub fn router(deps: Deps) -> Router {
     let deps = Shared(Arc::new(deps));
     routes::table(&deps)
-        .layer(axum::middleware::from_fn_with_state(deps.clone(), observe::observe))
-        .layer(axum::middleware::from_fn(drain::drain))
+        .layer(axum::middleware::from_fn_with_state(Observer::new(deps.clone()), observe::observe))
         .with_state(deps)
 }

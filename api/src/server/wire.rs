@@ -6,7 +6,7 @@
 
 use super::seats::Seat;
 use crate::error::ApiError;
-use crate::observe::UNMATCHED;
+use crate::observe::{self, UNMATCHED};
 use axum::body::Bytes;
 use hyper::body::Buf;
 use std::io;
@@ -104,8 +104,7 @@ fn rendered(refusal: &[u8]) -> Option<Bytes> {
     }
     let length = body.len();
     answer.push_str(&format!("content-type: application/json\r\ncontent-length: {length}\r\n\r\n"));
-    let code = error.status().as_u16().to_string();
-    metrics::counter!("justrun_http_requests_total", "route" => UNMATCHED, "code" => code).increment(1);
+    observe::answers(UNMATCHED, error.status()).increment(1);
     Some(Bytes::from([answer.into_bytes(), body].concat()))
 }
 
