@@ -349,6 +349,8 @@ fn execution(job: &str, row: &Value) -> Result<Execution, &'static str> {
         attempt: row["attempt"].as_u64().and_then(|attempt| u32::try_from(attempt).ok()),
         node: row["node_id"].as_u64(),
         error_kind: text("error_kind"),
+        error: text("error"),
+        missed_until_s: row["missed"]["until"].as_str().and_then(parse_rfc3339),
     })
 }
 
@@ -371,8 +373,10 @@ mod tests {
         extended["scheduled_at"] = json!("2026-04-11T03:00:00Z");
         extended["node_id"] = json!(3);
         extended["attempt"] = json!(2);
+        extended["missed"] = json!({"count": 3, "until": "2026-04-11T03:00:02Z", "exact": true});
         let read = execution("job_7kR3mNxQ2v", &extended).unwrap();
         assert_eq!((read.scheduled_s, read.node, read.attempt), (Some(1_775_876_400), Some(3), Some(2)));
+        assert_eq!(read.missed_until_s, Some(1_775_876_402));
     }
 
     #[test]

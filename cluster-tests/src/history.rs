@@ -32,6 +32,8 @@ pub enum Event {
     Posted(Posted),
     /// The API listed a job at the end of the run.
     Listed(Listed),
+    /// A job was paused or deleted.
+    Stopped(Stopped),
 }
 
 /// A promise: from here on this job fires.
@@ -119,6 +121,10 @@ pub struct Execution {
     pub node: Option<u64>,
     /// Why it failed.
     pub error_kind: Option<String>,
+    /// What the API says of why it failed or was skipped.
+    pub error: Option<String>,
+    /// On a record of several firings that were missed: the last of them, in seconds since the Unix epoch.
+    pub missed_until_s: Option<i64>,
 }
 
 /// An answer to a POST with an `Idempotency-Key` that makes a job of the same name.
@@ -134,6 +140,21 @@ pub struct Posted {
     pub asked_us: i64,
     /// When the answer was here.
     pub answered_us: i64,
+}
+
+/// A stretch in which a job must not fire.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Which.
+    pub job: JobId,
+    /// When the first request to pause or delete it left: from here on it need not fire.
+    pub asked_us: i64,
+    /// When the API had acknowledged one: from here on, but for what was claimed before, it must not.
+    pub acknowledged_us: i64,
+    /// When the first request to resume it left: from here on it may fire again. None for ever.
+    pub resume_asked_us: Option<i64>,
+    /// When that was acknowledged: from here on it must.
+    pub resumed_us: Option<i64>,
 }
 
 /// One job of a list of all.
@@ -194,7 +215,8 @@ impl History {
             | Event::Execution(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Stopped(_) => None,
         })
     }
 
@@ -207,7 +229,8 @@ impl History {
             | Event::Execution(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Stopped(_) => None,
         })
     }
 
@@ -220,7 +243,8 @@ impl History {
             | Event::Execution(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Stopped(_) => None,
         })
     }
 
@@ -233,7 +257,8 @@ impl History {
             | Event::JobRead(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Stopped(_) => None,
         })
     }
 
@@ -246,7 +271,8 @@ impl History {
             | Event::JobRead(_)
             | Event::Execution(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Stopped(_) => None,
         })
     }
 
@@ -259,7 +285,8 @@ impl History {
             | Event::JobRead(_)
             | Event::Execution(_)
             | Event::Fault(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Stopped(_) => None,
         })
     }
 
@@ -272,7 +299,22 @@ impl History {
             | Event::JobRead(_)
             | Event::Execution(_)
             | Event::Fault(_)
-            | Event::Posted(_) => None,
+            | Event::Posted(_)
+            | Event::Stopped(_) => None,
+        })
+    }
+
+    /// The stretches in which jobs were paused or gone.
+    pub fn stops(&self) -> impl Iterator<Item = &Stopped> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Stopped(stopped) => Some(stopped),
+            Event::JobCreated(_)
+            | Event::Call(_)
+            | Event::JobRead(_)
+            | Event::Execution(_)
+            | Event::Fault(_)
+            | Event::Posted(_)
+            | Event::Listed(_) => None,
         })
     }
 
@@ -344,6 +386,8 @@ mod tests {
                     attempt: Some(1),
                     node: Some(2),
                     error_kind: None,
+                    error: None,
+                    missed_until_s: Some(9),
                 }),
                 Event::Fault(Fault { node: 1, kind: FaultKind::Kill, at_us: 7 }),
                 Event::Posted(Posted {
@@ -354,13 +398,20 @@ mod tests {
                     answered_us: 9,
                 }),
                 Event::Listed(Listed { job: "job_a".into(), name: "1".into() }),
+                Event::Stopped(Stopped {
+                    job: "job_a".into(),
+                    asked_us: 10,
+                    acknowledged_us: 11,
+                    resume_asked_us: Some(12),
+                    resumed_us: None,
+                }),
             ],
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         history.write(&path).unwrap();
         assert_eq!(History::read(&path).unwrap(), history);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 7);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 8);
 
         std::fs::write(&path, "{}\n").unwrap();
         assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));

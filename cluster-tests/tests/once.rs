@@ -117,12 +117,7 @@ async fn run() -> Result<(), Error> {
     );
     assert!(unknown > 0, "no POST was under way when a leader died");
 
-    let observation = Observation {
-        until_us: now_us(),
-        grace: Duration::ZERO,
-        disturbed: Vec::new(),
-        lateness: Vec::new(),
-    };
+    let observation = Observation::of(&history, cluster.ids().len(), now_us(), Duration::ZERO);
     if let Some(text) = report(&check_all(&history, &observation), 20) {
         panic!("{text}\nhistory: {}", history_path.display());
     }

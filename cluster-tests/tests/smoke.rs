@@ -6,7 +6,7 @@ use cluster_tests::{
     api::NewJob,
     binary::Binary,
     check::{
-        Observation, Window, check_all, every_firing_once, kill_windows,
+        Observation, Window, check_all, every_firing_once,
         on_time::{Bound, Scope, samples, summarize},
         report,
     },
@@ -20,6 +20,7 @@ use cluster_tests::{
 use std::{io::Write, path::Path, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
 
+const NODES: usize = 3;
 const JOBS: usize = 50;
 const CONNECTIONS: usize = 8;
 /// Start, elections and a state to read; a debug build on a small machine takes its time.
@@ -176,8 +177,8 @@ fn judge(history: &History, until_us: i64, history_path: &Path, say: &mut impl F
         history.executions().count()
     ));
 
-    let disturbed = kill_windows(history);
-    let observation = Observation { until_us, grace: GRACE, disturbed, lateness: vec![calm, fault] };
+    let observation =
+        Observation { lateness: vec![calm, fault], ..Observation::of(history, NODES, until_us, GRACE) };
     let violations = check_all(history, &observation);
     if let Some(text) = report(&violations, 20) {
         panic!("{text}\nhistory: {}", history_path.display());

@@ -4,9 +4,10 @@
 //! A second call is excused in two cases, both with the same execution id and a higher attempt: the attempt
 //! before was answered with a failure and the job has retries left; or the job is sent at least once and
 //! the attempt before arrived in a disturbed window, so that it may have been in flight on a node that died.
-//! A job sent at most once may miss an instant in such a window.
+//! A job sent at most once may miss an instant in such a window. While no quorum ran, an instant may be on record as
+//! skipped instead; and a job that was paused or deleted need not be called.
 
-use super::{Instant, Observation, Violation, Window};
+use super::{Instant, Observation, Violation, Window, accounted, must_fire};
 use crate::{
     due::Due,
     history::{Call, Delivery, History, JobCreated},
@@ -31,7 +32,7 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     for job in history.jobs() {
         match Due::parse(&job.expression) {
             Ok(due) => {
-                missing(job, &due, &runs, observation, &mut violations);
+                missing(history, job, &due, &runs, observation, &mut violations);
                 jobs.insert(job.job.as_str(), (job, due));
             }
             Err(error) => violations.push(Violation::Unreadable(error.to_string())),
@@ -86,6 +87,7 @@ fn runs<'a>(history: &'a History, violations: &mut Vec<Violation>) -> Runs<'a> {
 }
 
 fn missing(
+    history: &History,
     job: &JobCreated,
     due: &Due,
     runs: &Runs<'_>,
@@ -95,11 +97,17 @@ fn missing(
     let grace_us = micros(observation.grace);
     let after_s = (job.acknowledged_us + grace_us).div_euclid(SECOND_US);
     let until_s = (observation.until_us - grace_us).div_euclid(SECOND_US);
+    let skipped = accounted::skips(history, &job.job);
     for due_s in due.between(after_s, until_s) {
         let instant = Instant { job: job.job.clone(), due_s };
-        let excused = job.delivery == Delivery::AtMostOnce
-            && observation.disturbed.iter().any(|window| window.contains(instant.due_us()));
-        if !excused && !runs.contains_key(&instant) {
+        if runs.contains_key(&instant) || !must_fire(history, &instant, observation.grace) {
+            continue;
+        }
+        let within = |windows: &[Window]| windows.iter().any(|window| window.contains(instant.due_us()));
+        let is_skipped = skipped.iter().any(|skip| skip.contains(&due_s));
+        if is_skipped && !within(&observation.outages) {
+            violations.push(Violation::NeedlesslySkipped(instant));
+        } else if !is_skipped && !(job.delivery == Delivery::AtMostOnce && within(&observation.disturbed)) {
             violations.push(Violation::Missing(instant));
         }
     }
@@ -139,7 +147,7 @@ fn doubled(
 mod tests {
     use super::*;
     use crate::{
-        check::fixture::{CallBuilder, T0_S, call, instant, job, observation},
+        check::fixture::{CallBuilder, T0_S, call, execution, instant, job, observation, stopped},
         history::Event,
     };
 
@@ -221,6 +229,54 @@ mod tests {
         let case = || Case::clean().without(T0_S + 3).job(|job| job.delivery = Delivery::AtMostOnce);
         assert_eq!(case().killed_at(T0_S + 3).check(), []);
         assert_eq!(case().check(), [Violation::Missing(instant("a", T0_S + 3))]);
+    }
+
+    /// As if the API said that these instants were missed.
+    fn check_skipped(case: Case, until_s: i64, outages: Vec<Window>) -> Vec<Violation> {
+        let mut history = History::default();
+        history.record(Event::JobCreated(case.job));
+        case.calls.into_iter().for_each(|call| history.record(Event::Call(call)));
+        let mut record = execution("a", T0_S + 3, "s", "skipped");
+        record.missed_until_s = Some(until_s);
+        history.record(Event::Execution(record));
+        check(&history, &Observation { outages, ..observation(T0_S + 9) })
+    }
+
+    #[test]
+    fn what_is_on_record_as_skipped_needs_no_call_while_no_quorum_ran() {
+        let case = || Case::clean().without(T0_S + 3).without(T0_S + 4);
+        let outage =
+            |until_s| vec![Window { from_us: (T0_S + 2) * SECOND_US, until_us: until_s * SECOND_US }];
+        assert_eq!(check_skipped(case(), T0_S + 4, outage(T0_S + 5)), []);
+        assert_eq!(
+            check_skipped(case(), T0_S + 3, outage(T0_S + 5)),
+            [Violation::Missing(instant("a", T0_S + 4))]
+        );
+        let needless = Violation::NeedlesslySkipped(instant("a", T0_S + 4));
+        assert_eq!(check_skipped(case(), T0_S + 4, outage(T0_S + 3)), [needless]);
+    }
+
+    #[test]
+    fn a_job_that_is_stopped_needs_no_call() {
+        let with_stop = |from, until: Option<i64>| {
+            let case = Case::clean().without(T0_S + 3);
+            let mut history = History::default();
+            history.record(Event::JobCreated(case.job));
+            case.calls.into_iter().for_each(|call| history.record(Event::Call(call)));
+            history.record(Event::Stopped(stopped("a", T0_S + from, until.map(|until| T0_S + until))));
+            check(&history, &observation(T0_S + 9))
+        };
+        // Within the grace of either end, too.
+        for (from, until) in [(3, Some(4)), (4, None), (0, Some(2)), (1, None)] {
+            assert_eq!(with_stop(from, until), [], "{from} {until:?}");
+        }
+        for (from, until) in [(5, None), (-1, Some(1))] {
+            assert_eq!(
+                with_stop(from, until),
+                [Violation::Missing(instant("a", T0_S + 3))],
+                "{from} {until:?}"
+            );
+        }
     }
 
     #[test]

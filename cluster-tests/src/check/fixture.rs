@@ -2,7 +2,7 @@
 
 use super::{Instant, Observation};
 use crate::{
-    history::{Call, Delivery, JobCreated},
+    history::{Call, Delivery, Execution, JobCreated, Stopped},
     time::SECOND_US,
 };
 use std::time::Duration;
@@ -29,12 +29,42 @@ pub(crate) fn observation(until_s: i64) -> Observation {
         until_us: until_s * SECOND_US,
         grace: Duration::from_millis(1_500),
         disturbed: Vec::new(),
+        outages: Vec::new(),
+        claim_ahead: Duration::from_secs(2),
         lateness: Vec::new(),
     }
 }
 
 pub(crate) fn instant(job: &str, due_s: i64) -> Instant {
     Instant { job: job.to_owned(), due_s }
+}
+
+/// What the API shows of an instant.
+pub(crate) fn execution(job: &str, due_s: i64, id: &str, status: &str) -> Execution {
+    Execution {
+        execution: id.to_owned(),
+        job: job.to_owned(),
+        status: status.to_owned(),
+        triggered_by: "schedule".to_owned(),
+        scheduled_s: Some(due_s),
+        attempt: Some(1),
+        node: Some(1),
+        error_kind: None,
+        error: None,
+        missed_until_s: None,
+    }
+}
+
+/// A job that was paused and resumed, each acknowledged 50 ms after it was asked.
+pub(crate) fn stopped(job: &str, from_s: i64, until_s: Option<i64>) -> Stopped {
+    let resume_asked_us = until_s.map(|until_s| until_s * SECOND_US);
+    Stopped {
+        job: job.to_owned(),
+        asked_us: from_s * SECOND_US,
+        acknowledged_us: from_s * SECOND_US + 50_000,
+        resume_asked_us,
+        resumed_us: resume_asked_us.map(|asked_us| asked_us + 50_000),
+    }
 }
 
 pub(crate) struct CallBuilder(Call);

@@ -139,22 +139,13 @@ mod tests {
     use crate::{
         check::{
             Window,
-            fixture::{CallBuilder, T0_S, call, instant, job, observation},
+            fixture::{self, CallBuilder, T0_S, call, instant, job, observation},
         },
         history::Event,
     };
 
     fn execution(id: &str, due_s: i64, status: &str) -> Execution {
-        Execution {
-            execution: id.to_owned(),
-            job: "a".to_owned(),
-            status: status.to_owned(),
-            triggered_by: "schedule".to_owned(),
-            scheduled_s: Some(due_s),
-            attempt: Some(1),
-            node: Some(1),
-            error_kind: None,
-        }
+        fixture::execution("a", due_s, id, status)
     }
 
     /// The pages were asked for at T0+10; the grace is 1.5 s and the job's timeout 2 s.

@@ -1,19 +1,21 @@
 //! What we promise. The table is [`PROPERTIES`]; each property has a file, and each file has histories that
 //! it must refuse.
 
+pub mod accounted;
 pub mod answered_once;
 pub mod every_firing_once;
 pub mod history_agrees;
 pub mod on_time;
+pub mod quiet;
 
 #[cfg(test)]
 mod fixture;
 
 use crate::{
-    history::{ExecutionId, FaultKind, History, JobId},
+    history::{ExecutionId, Fault, FaultKind, History, JobId},
     time::{SECOND_US, format_rfc3339, micros},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// One promise and the function that reads a history for breaches of it.
 #[derive(Debug)]
@@ -51,6 +53,16 @@ pub const PROPERTIES: &[Property] = &[
                   gets the same answer, byte for byte",
         check: answered_once::check,
     },
+    Property {
+        name: "accounted",
+        promise: "every due instant is on record: it ran, or it failed or was skipped and the record says why",
+        check: accounted::check,
+    },
+    Property {
+        name: "quiet",
+        promise: "a job that was paused or deleted fires nothing that was due later than what was claimed by then",
+        check: quiet::check,
+    },
 ];
 
 /// What a checker has to know beside the events.
@@ -61,10 +73,33 @@ pub struct Observation {
     /// Instants this close behind a create's acknowledgement, or this close before the end, need not have
     /// been called yet.
     pub grace: Duration,
-    /// When a request may have been in flight on a node that died, see [`kill_windows`].
+    /// When a request may have been in flight on a node that died or was stopped, see [`disturbed_windows`].
     pub disturbed: Vec<Window>,
+    /// When no quorum ran, so that firings may be recorded as missed, see [`outage_windows`].
+    pub outages: Vec<Window>,
+    /// How far ahead nodes claim what they will fire: `--claim-ahead-ms`.
+    pub claim_ahead: Duration,
     /// What "on time" means in this run.
     pub lateness: Vec<on_time::Bound>,
+}
+
+/// What nodes claim ahead by default.
+const CLAIM_AHEAD: Duration = Duration::from_secs(2);
+/// After a quorum runs again: an election, the nodes' signs of life, and a look at what is due.
+const RECOVERY: Duration = Duration::from_secs(15);
+
+impl Observation {
+    /// What follows from the history of a cluster of `nodes` with default settings that was looked at until then.
+    pub fn of(history: &History, nodes: usize, until_us: i64, grace: Duration) -> Self {
+        Self {
+            until_us,
+            grace,
+            disturbed: disturbed_windows(history),
+            outages: outage_windows(history, nodes, RECOVERY),
+            claim_ahead: CLAIM_AHEAD,
+            lateness: Vec::new(),
+        }
+    }
 }
 
 /// A stretch of time, both ends included, in microseconds since the Unix epoch.
@@ -88,13 +123,65 @@ impl Window {
     }
 }
 
-/// For each node that was killed: from one job timeout before, when the oldest request that could still be
-/// in flight had left, to five seconds after, when its executions have been given to others.
-pub fn kill_windows(history: &History) -> Vec<Window> {
+/// For each node that was killed or stopped by a signal: from one job timeout before, when the oldest request that could
+/// still be in flight had left, to five seconds after it died or ran on, when its executions have been given to others.
+pub fn disturbed_windows(history: &History) -> Vec<Window> {
     let timeout_sec = history.jobs().map(|job| job.timeout_sec).max().unwrap_or(0);
     let before = Duration::from_secs(u64::from(timeout_sec));
-    let kills = history.faults().filter(|fault| fault.kind == FaultKind::Kill);
-    kills.map(|fault| Window::around(fault.at_us, before, Duration::from_secs(5))).collect()
+    let ends = |fault: &Fault| match fault.kind {
+        FaultKind::Kill => Some(fault.at_us),
+        FaultKind::Pause => Some(run_on(history, fault)),
+        FaultKind::Terminate | FaultKind::Resume | FaultKind::Restart => None,
+    };
+    let window = |fault: &Fault| {
+        let after = Window::around(ends(fault)?, Duration::ZERO, Duration::from_secs(5));
+        Some(Window { from_us: Window::around(fault.at_us, before, before).from_us, ..after })
+    };
+    history.faults().filter_map(window).collect()
+}
+
+/// When a node that was stopped by a signal ran on, or was killed instead.
+fn run_on(history: &History, pause: &Fault) -> i64 {
+    let later = history.faults().filter(|fault| fault.node == pause.node && fault.at_us > pause.at_us);
+    later.map(|fault| fault.at_us).min().unwrap_or(i64::MAX)
+}
+
+/// When fewer than a majority of `nodes` ran, and `recovery` longer: until then an election and a look at what is due
+/// may take.
+pub fn outage_windows(history: &History, nodes: usize, recovery: Duration) -> Vec<Window> {
+    let mut faults: Vec<_> = history.faults().collect();
+    faults.sort_by_key(|fault| fault.at_us);
+    let mut down = BTreeSet::new();
+    let mut windows = Vec::new();
+    let mut since = None;
+    for fault in faults {
+        match fault.kind {
+            FaultKind::Kill | FaultKind::Terminate | FaultKind::Pause => down.insert(fault.node),
+            FaultKind::Resume | FaultKind::Restart => down.remove(&fault.node),
+        };
+        let is_out = (nodes - down.len()) * 2 <= nodes;
+        match since {
+            None if is_out => since = Some(fault.at_us),
+            Some(from_us) if !is_out => {
+                let until_us = fault.at_us.saturating_add(micros(recovery));
+                windows.push(Window { from_us, until_us });
+                since = None;
+            }
+            None | Some(_) => {}
+        }
+    }
+    windows.extend(since.map(|from_us| Window { from_us, until_us: i64::MAX }));
+    windows
+}
+
+/// Whether a job must fire at an instant: it was not paused or gone, nor about to be, nor only just back.
+fn must_fire(history: &History, instant: &Instant, grace: Duration) -> bool {
+    let grace_us = micros(grace);
+    let mut stops = history.stops().filter(|stopped| stopped.job == instant.job);
+    !stops.any(|stopped| {
+        let until_us = stopped.resumed_us.map_or(i64::MAX, |resumed_us| resumed_us + grace_us);
+        (stopped.asked_us - grace_us..=until_us).contains(&instant.due_us())
+    })
 }
 
 /// Checks every property of the table.
@@ -272,6 +359,30 @@ pub enum Violation {
         /// The jobs there are.
         listed: Vec<JobId>,
     },
+    /// Nothing on record.
+    #[error("unaccounted: the API has no record of {0}")]
+    Unaccounted(Instant),
+    /// It did not run, and the record does not say why.
+    #[error("unexplained: {execution} of {instant} is {status} without a reason")]
+    Unexplained {
+        /// The id.
+        execution: ExecutionId,
+        /// What it is for.
+        instant: Instant,
+        /// Its status in the API.
+        status: String,
+    },
+    /// Recorded as missed while a quorum was there to make it.
+    #[error("needlessly skipped: {0} while a quorum ran")]
+    NeedlesslySkipped(Instant),
+    /// Called though the job was paused or gone.
+    #[error("not quiet: {instant} was called, {late_us} us after the job was stopped")]
+    NotQuiet {
+        /// What was called.
+        instant: Instant,
+        /// How long after the acknowledgement it was due.
+        late_us: i64,
+    },
     /// The history itself is no use: a schedule that cannot be computed.
     #[error("unreadable: {0}")]
     Unreadable(String),
@@ -280,13 +391,16 @@ pub enum Violation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Event, Fault};
+    use crate::history::Event;
     use fixture::{T0_S, call, job};
 
     #[test]
     fn names_are_the_files_and_all_are_checked() {
         let names: Vec<_> = PROPERTIES.iter().map(|property| property.name).collect();
-        assert_eq!(names, ["every_firing_once", "on_time", "history_agrees", "answered_once"]);
+        assert_eq!(
+            names,
+            ["every_firing_once", "on_time", "history_agrees", "answered_once", "accounted", "quiet"]
+        );
         // A history that is wrong in all three ways.
         let mut history = History::default();
         history.record(Event::JobCreated(job("a")));
@@ -297,16 +411,56 @@ mod tests {
         assert!(violations.iter().any(|violation| matches!(violation, Violation::Early { .. })));
     }
 
-    #[test]
-    fn a_kill_disturbs_from_a_timeout_before_to_five_seconds_after() {
+    fn with_faults(faults: &[(u64, FaultKind, i64)]) -> History {
         let mut history = History::default();
         history.record(Event::JobCreated(job("a")));
-        history.record(Event::Fault(Fault { node: 1, kind: FaultKind::Kill, at_us: 100 * SECOND_US }));
-        history.record(Event::Fault(Fault { node: 1, kind: FaultKind::Restart, at_us: 110 * SECOND_US }));
-        let window = Window { from_us: 98 * SECOND_US, until_us: 105 * SECOND_US };
-        assert_eq!(kill_windows(&history), [window]);
-        assert!(window.contains(98 * SECOND_US) && window.contains(105 * SECOND_US));
-        assert!(!window.contains(98 * SECOND_US - 1) && !window.contains(105 * SECOND_US + 1));
+        for (node, kind, at_s) in faults {
+            history.record(Event::Fault(Fault { node: *node, kind: *kind, at_us: at_s * SECOND_US }));
+        }
+        history
+    }
+
+    fn window(from_s: i64, until_s: i64) -> Window {
+        Window { from_us: from_s * SECOND_US, until_us: until_s * SECOND_US }
+    }
+
+    #[test]
+    fn a_kill_disturbs_from_a_timeout_before_to_five_seconds_after() {
+        let history = with_faults(&[(1, FaultKind::Kill, 100), (1, FaultKind::Restart, 110)]);
+        assert_eq!(disturbed_windows(&history), [window(98, 105)]);
+        assert!(window(98, 105).contains(98 * SECOND_US) && window(98, 105).contains(105 * SECOND_US));
+        assert!(!window(98, 105).contains(98 * SECOND_US - 1));
+        assert!(!window(98, 105).contains(105 * SECOND_US + 1));
+    }
+
+    #[test]
+    fn a_pause_disturbs_until_after_the_node_runs_on() {
+        let history = with_faults(&[
+            (1, FaultKind::Pause, 100),
+            (2, FaultKind::Terminate, 101),
+            (2, FaultKind::Restart, 103),
+            (1, FaultKind::Resume, 110),
+        ]);
+        assert_eq!(disturbed_windows(&history), [window(98, 115)]);
+    }
+
+    #[test]
+    fn an_outage_is_when_a_majority_is_down() {
+        let recovery = Duration::from_secs(10);
+        let history = with_faults(&[
+            (1, FaultKind::Kill, 100),
+            (2, FaultKind::Pause, 101),
+            (3, FaultKind::Terminate, 102),
+            (3, FaultKind::Restart, 103),
+            (2, FaultKind::Resume, 104),
+            (1, FaultKind::Restart, 105),
+            (2, FaultKind::Kill, 200),
+            (2, FaultKind::Restart, 201),
+            (2, FaultKind::Kill, 300),
+            (3, FaultKind::Kill, 301),
+        ]);
+        let last = Window { from_us: 301 * SECOND_US, until_us: i64::MAX };
+        assert_eq!(outage_windows(&history, 3, recovery), [window(101, 114), last]);
     }
 
     #[test]

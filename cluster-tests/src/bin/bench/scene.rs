@@ -4,7 +4,7 @@ use cluster_tests::{
     Error,
     api::NewJob,
     binary::Binary,
-    check::{Observation, Violation, every_firing_once, kill_windows},
+    check::{Observation, Violation, every_firing_once},
     cluster::{Cluster, Settings},
     history::{Event, History, JobCreated},
     target::Target,
@@ -57,8 +57,8 @@ impl Scene {
     pub(crate) fn judge(&mut self, until_us: i64) -> Result<Vec<Violation>, Error> {
         self.cluster.check_running()?;
         self.history.events.extend(self.target.calls().into_iter().map(Event::Call));
-        let disturbed = kill_windows(&self.history);
-        let observation = Observation { until_us, grace: GRACE, disturbed, lateness: Vec::new() };
+        let nodes = self.cluster.ids().len();
+        let observation = Observation::of(&self.history, nodes, until_us, GRACE);
         Ok(every_firing_once::check(&self.history, &observation))
     }
 

@@ -1,0 +1,105 @@
+//! Carries out the steps of a plan, and heals what they broke.
+
+use crate::plan::{Fault, Step};
+use crate::verdict::Healed;
+use cluster_tests::{
+    Error,
+    cluster::Cluster,
+    history::{Event, History},
+};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// A node that comes back reads its state, on two cores that three nodes share.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// From when all nodes run until they are one cluster again. Not a bound on what is promised, which the verdict shows, but
+/// on how long a run waits before it says that the cluster does not come back.
+const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
+/// A node that is told to stop lets its requests end.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Does what a step says, and waits until the cluster is whole again.
+///
+/// # Errors
+/// A node that ended by itself or does not stop; a cluster that does not come back.
+pub(crate) async fn carry_out(
+    step: &Step,
+    cluster: &mut Cluster,
+    history: &mut History,
+) -> Result<Healed, Error> {
+    let leader = cluster.leader(WHOLE_DEADLINE).await?;
+    let mut others = cluster.ids();
+    others.retain(|id| *id != leader);
+    let follower = others[step.pick % others.len()];
+    others.retain(|id| *id != follower);
+    let all_but_one: Vec<_> = std::iter::once(leader).chain(others).collect();
+
+    match step.fault {
+        Fault::KillLeader => kill(&[leader], step.lasting, cluster, history).await?,
+        Fault::KillFollower => kill(&[follower], step.lasting, cluster, history).await?,
+        Fault::KillMajority => kill(&all_but_one, step.lasting, cluster, history).await?,
+        Fault::KillAll => kill(&cluster.ids(), step.lasting, cluster, history).await?,
+        Fault::PauseLeader => pause(&[leader], step.lasting, cluster, history).await?,
+        Fault::PauseFollower => pause(&[follower], step.lasting, cluster, history).await?,
+        Fault::PauseMajority => pause(&all_but_one, step.lasting, cluster, history).await?,
+        Fault::Roll => roll(cluster, history).await?,
+        Fault::LoseDisk => {
+            history.record(Event::Fault(cluster.kill(follower).await?));
+            sleep(step.lasting).await;
+            history.record(Event::Fault(cluster.restart_empty(follower)?));
+        }
+    }
+
+    let healed = Instant::now();
+    cluster.ready(READY_DEADLINE).await?;
+    let ready = healed.elapsed();
+    cluster.whole(WHOLE_DEADLINE).await?;
+    cluster.check_running()?;
+    Ok(Healed { fault: step.fault, leader, lasting: step.lasting, ready, whole: healed.elapsed() })
+}
+
+async fn kill(
+    nodes: &[u64],
+    lasting: Duration,
+    cluster: &mut Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    for node in nodes {
+        history.record(Event::Fault(cluster.kill(*node).await?));
+    }
+    sleep(lasting).await;
+    for node in nodes {
+        history.record(Event::Fault(cluster.restart(*node)?));
+    }
+    Ok(())
+}
+
+async fn pause(
+    nodes: &[u64],
+    lasting: Duration,
+    cluster: &Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    for node in nodes {
+        history.record(Event::Fault(cluster.pause(*node)?));
+    }
+    sleep(lasting).await;
+    for node in nodes {
+        history.record(Event::Fault(cluster.resume(*node)?));
+    }
+    Ok(())
+}
+
+async fn roll(cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {
+    for node in cluster.ids() {
+        let (fault, status) = cluster.terminate(node, STOP_DEADLINE).await?;
+        history.record(Event::Fault(fault));
+        if !status.success() {
+            return Err(Error::Input(format!("node {node} was told to stop and ended with {status}")));
+        }
+        history.record(Event::Fault(cluster.restart(node)?));
+        cluster.node_ready(node, READY_DEADLINE).await?;
+        cluster.whole(WHOLE_DEADLINE).await?;
+    }
+    Ok(())
+}

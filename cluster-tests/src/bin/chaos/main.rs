@@ -1,0 +1,218 @@
+//! Breaks a cluster on purpose and says whether it kept its promises:
+//! `cargo run --release -p cluster-tests --bin chaos -- --seed 1 --minutes 5 --faults all`.
+
+mod faults; // what is done to the nodes
+mod load; // what users do meanwhile
+mod plan; // THE TABLE of faults, and their order
+mod verdict; // the page at the end
+
+use clap::Parser;
+use cluster_tests::{
+    Error,
+    binary::{Binary, Profile},
+    check::{
+        Observation,
+        on_time::{Bound, Scope},
+    },
+    cluster::{Cluster, Settings},
+    history::{Event, History},
+    target::Target,
+    time::{SECOND_US, now_us},
+    wait::eventually,
+    workload,
+};
+use std::{error::Error as _, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+const CONNECTIONS: usize = 8;
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+/// What may be under way at the edges of the observation: as late as the latest call may be.
+const GRACE: Duration = Duration::from_secs(12);
+/// An instant is troubled from this long before a fault, since nodes claim ahead,
+const CLAIM_AHEAD: Duration = Duration::from_secs(2);
+/// until this long after its node came back: an election, the death noticed (2.5 s), executions given to others; and a node
+/// that comes back reads its state on the same two cores.
+const TAKEOVER: Duration = Duration::from_secs(8);
+/// Far from any fault, on a machine that three nodes, the target and this program share.
+const CALM_P99_US_MAX: i64 = SECOND_US / 4;
+const CALM_MAX_US_MAX: i64 = 2 * SECOND_US;
+/// What is called at all is called this soon after the cluster is one again.
+const AFTER_OUTAGE_US_MAX: i64 = 40 * SECOND_US;
+
+/// Runs real nodes, users and faults, all of them chosen by a seed, checks everything that was seen, and prints a page.
+/// Ends with 1 if a promise was broken.
+#[derive(Debug, Parser)]
+#[command(name = "chaos", version)]
+struct Arguments {
+    /// Chooses faults, nodes and times; any number if there is none
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long faults go on
+    #[arg(long, default_value_t = 5.0)]
+    minutes: f64,
+    /// Which faults, separated by commas: all, kill-leader, kill-follower, kill-majority, kill-all, pause-leader,
+    /// pause-follower, pause-majority, roll, lose-disk
+    #[arg(long, default_value = "all")]
+    faults: String,
+    /// Nodes of the cluster
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
+    nodes: u8,
+    /// Jobs that fire all the time
+    #[arg(long, default_value_t = 40)]
+    jobs: usize,
+    /// Users who make, pause, resume and delete jobs
+    #[arg(long, default_value_t = 4)]
+    users: usize,
+    /// Checks the history of an earlier run instead of making one
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+            say(format!("error: {error}{source}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a line.
+fn say(text: impl AsRef<str>) {
+    // A closed standard output is no reason to end a run.
+    let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
+}
+
+async fn run(arguments: &Arguments) -> Result<bool, Error> {
+    let faults = plan::parse(&arguments.faults).map_err(Error::Input)?;
+    if let Some(path) = &arguments.check {
+        return Ok(judge(&History::read(path)?, usize::from(arguments.nodes), &[]));
+    }
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let again = format!(
+        "chaos --seed {seed} --minutes {} --faults {} --nodes {} --jobs {} --users {}",
+        arguments.minutes, arguments.faults, arguments.nodes, arguments.jobs, arguments.users
+    );
+    let binary = Binary::locate(Some(Profile::Release))?;
+    say(format!("running {binary}"));
+    say(format!("again: cargo run --release -p cluster-tests --bin {}", again.replacen(' ', " -- ", 1)));
+
+    let target = Target::start()?;
+    let settings = Settings { nodes: usize::from(arguments.nodes), ..Settings::new(binary) };
+    let mut cluster = Cluster::start(settings)?;
+    let path = cluster.dir().join("history.jsonl");
+    let mut history = History::default();
+    let outcome = live(arguments, seed, faults, &target, &mut cluster, &mut history).await;
+    // Whatever went wrong, what was seen until then must be there to look at.
+    history.events.extend(target.calls().into_iter().map(Event::Call));
+    history.write(&path)?;
+    let healed = match outcome {
+        Ok(healed) => healed,
+        Err(error) => {
+            say(format!("history: {}", path.display()));
+            return Err(error);
+        }
+    };
+
+    let is_valid = judge(&history, usize::from(arguments.nodes), &healed);
+    say(format!("again: cargo run --release -p cluster-tests --bin {}", again.replacen(' ', " -- ", 1)));
+    if is_valid {
+        cluster.finish().await?;
+    } else {
+        say(format!("history: {}", path.display()));
+    }
+    Ok(is_valid)
+}
+
+/// The run itself.
+async fn live(
+    arguments: &Arguments,
+    seed: u64,
+    faults: Vec<plan::Fault>,
+    target: &Target,
+    cluster: &mut Cluster,
+    history: &mut History,
+) -> Result<Vec<verdict::Healed>, Error> {
+    cluster.ready(READY_DEADLINE).await?;
+    cluster.whole(READY_DEADLINE).await?;
+    let jobs = (0..arguments.jobs).map(|number| load::lasting_job(number, |path| target.url(path)));
+    let lasting = workload::create(&cluster.apis(), jobs, CONNECTIONS).await?;
+    history.events.extend(lasting.iter().cloned().map(Event::JobCreated));
+
+    let (stop, stopped) = watch::channel(false);
+    let mut users = JoinSet::new();
+    for number in 0..arguments.users {
+        let seed = seed.wrapping_mul(1_000).wrapping_add(number as u64);
+        users.spawn(load::user(number, seed, cluster.apis(), target.url("/ok"), stopped.clone()));
+    }
+
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(arguments.minutes * 60.0);
+    let mut healed = Vec::new();
+    for step in plan::steps(seed, faults) {
+        sleep(step.calm).await;
+        if Instant::now() >= end {
+            break;
+        }
+        let at = start.elapsed().as_secs_f64();
+        let over = faults::carry_out(&step, cluster, history).await?;
+        say(format!(
+            "{at:>6.1} s: {} for {:.1} s (leader {}); whole {:.1} s later",
+            over.fault.name(),
+            over.lasting.as_secs_f64(),
+            over.leader,
+            over.whole.as_secs_f64()
+        ));
+        healed.push(over);
+    }
+
+    stop.send_replace(true);
+    while let Some(user) = users.join_next().await {
+        let events = user.map_err(|error| Error::Input(format!("a user failed: {error}")))??;
+        history.events.extend(events);
+    }
+    // Healed means more than running: every job goes on.
+    let before = target.count();
+    eventually("calls after the last fault", READY_DEADLINE, async || {
+        let more = target.count() - before;
+        if more >= 2 * arguments.jobs { Ok(()) } else { Err(format!("{more} calls")) }
+    })
+    .await?;
+    // So that what was due until now is over, one way or the other.
+    sleep(GRACE).await;
+    history.events.extend(workload::read_executions(&cluster.apis(), &lasting, CONNECTIONS).await?);
+    cluster.check_running()?;
+    Ok(healed)
+}
+
+/// Prints the page about a run.
+fn judge(history: &History, nodes: usize, healed: &[verdict::Healed]) -> bool {
+    let reads = history.reads().map(|read| read.asked_us).min();
+    let until_us = reads.unwrap_or_else(now_us);
+    let troubled = verdict::troubled(history, CLAIM_AHEAD, TAKEOVER);
+    let bound = |name: &str, scope, p99_us_max, max_us_max| Bound {
+        name: name.to_owned(),
+        scope,
+        p99_us_max,
+        max_us_max,
+    };
+    let mut lateness =
+        vec![bound("calm", Scope::Outside(troubled.clone()), CALM_P99_US_MAX, CALM_MAX_US_MAX)];
+    if !troubled.is_empty() {
+        let within = Scope::Within(troubled.clone());
+        lateness.push(bound("around a fault", within, AFTER_OUTAGE_US_MAX, AFTER_OUTAGE_US_MAX));
+    }
+    let observation = Observation { lateness, ..Observation::of(history, nodes, until_us, GRACE) };
+    let (page, is_valid) = verdict::verdict(history, &observation, healed, &troubled);
+    say(page);
+    is_valid
+}
