@@ -6,6 +6,7 @@ use crate::{
     binary::Binary,
     client::Client,
     history::{Fault, FaultKind},
+    net::Net,
     process::NodeProcess,
     time::now_us,
     wait::eventually,
@@ -17,6 +18,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -25,6 +27,9 @@ use tokio::process::Command;
 /// Where ports are chosen from: below what Linux gives to outgoing connections (32768 and up), so that
 /// none of those sits on a node's port while the node is down.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
+/// The ports of a node that is a host of its own.
+const API_PORT: u16 = 7_070;
+const RPC_PORT: u16 = 7_071;
 /// How often a taken port is skipped before the machine counts as full.
 const PORT_TRIES: usize = 1_000;
 /// A request of the harness to a node: longer than an election.
@@ -41,13 +46,15 @@ pub struct Settings {
     pub nodes: usize,
     /// Further flags for every node.
     pub flags: Vec<String>,
+    /// The nodes' own network; without it all are on the loopback interface.
+    pub net: Option<Arc<Net>>,
 }
 
 impl Settings {
     /// Three nodes without limits on requests, which a run would soon reach.
     pub fn new(binary: Binary) -> Self {
         let flags = ["--rate-limit-general=0", "--rate-limit-run=0"].map(str::to_owned).to_vec();
-        Self { binary, nodes: 3, flags }
+        Self { binary, nodes: 3, flags, net: None }
     }
 }
 
@@ -79,11 +86,21 @@ impl Cluster {
     /// [`Error::Io`].
     pub fn start(settings: Settings) -> Result<Self, Error> {
         let dir = RunDir::new()?;
-        let addresses = free_addresses(settings.nodes * 2)?;
-        let nodes = (1..)
-            .zip(addresses.chunks_exact(2))
-            .map(|(id, pair)| Node { id, api: pair[0], rpc: pair[1], process: None })
-            .collect();
+        let nodes = match &settings.net {
+            Some(net) => {
+                let node = |id: u64| Node {
+                    id,
+                    api: (net.address(id), API_PORT).into(),
+                    rpc: (net.address(id), RPC_PORT).into(),
+                    process: None,
+                };
+                (1..).take(settings.nodes).map(node).collect()
+            }
+            None => (1..)
+                .zip(free_addresses(settings.nodes * 2)?.chunks_exact(2))
+                .map(|(id, pair)| Node { id, api: pair[0], rpc: pair[1], process: None })
+                .collect(),
+        };
         let client = Client::new(REQUEST_TIMEOUT);
         let key = format!("jrun_sk_{}", random_base62(32));
         let mut cluster = Self { settings, nodes, dir, client, secret: random_base62(32), key };
@@ -245,6 +262,31 @@ impl Cluster {
         Ok(fault)
     }
 
+    /// Loses what the first of each pair sends to the second. The fault is said to be `node`'s.
+    ///
+    /// # Errors
+    /// [`Error::Input`] without a network of their own, or with what cannot be done to it.
+    pub fn cut(&self, node: u64, pairs: impl IntoIterator<Item = (u64, u64)>) -> Result<Fault, Error> {
+        let fault = Fault { node, kind: FaultKind::Cut, at_us: now_us() };
+        pairs.into_iter().try_for_each(|(from, to)| self.net()?.cut(from, to))?;
+        Ok(fault)
+    }
+
+    /// Loses nothing any more.
+    ///
+    /// # Errors
+    /// As [`Cluster::cut`].
+    pub fn heal(&self, node: u64) -> Result<Fault, Error> {
+        let fault = Fault { node, kind: FaultKind::Heal, at_us: now_us() };
+        self.net()?.heal()?;
+        Ok(fault)
+    }
+
+    fn net(&self) -> Result<&Net, Error> {
+        let none = || Error::Input("the nodes have no network of their own".to_owned());
+        self.settings.net.as_deref().ok_or_else(none)
+    }
+
     /// Starts a stopped node on its old data and addresses.
     ///
     /// # Errors
@@ -296,7 +338,11 @@ impl Cluster {
         let peers: Vec<_> = self.nodes.iter().map(|node| format!("{}={}", node.id, node.rpc)).collect();
         let (api, rpc) = (self.node(id).api, self.node(id).rpc);
 
-        let mut command = Command::new(&self.settings.binary.path);
+        let program = &self.settings.binary.path;
+        let mut command = match &self.settings.net {
+            Some(net) => net.command(id, program),
+            None => Command::new(program),
+        };
         // The settings of whoever runs the harness must not leak into what is tested.
         for (name, _) in env::vars_os() {
             if name.to_string_lossy().starts_with("JUSTRUN_") {

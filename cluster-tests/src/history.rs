@@ -191,6 +191,10 @@ pub enum FaultKind {
     Resume,
     /// Started again after a kill or a termination.
     Restart,
+    /// Packets between it and others are lost, in one direction at least.
+    Cut,
+    /// None are lost any more.
+    Heal,
 }
 
 /// The events of one run, in the order they were learnt.

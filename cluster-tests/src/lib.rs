@@ -15,6 +15,7 @@ pub mod cluster; // the nodes
 pub mod due; // what should have happened
 mod error;
 pub mod history; // what happened
+pub mod net; // a network that can be cut
 pub mod process; // one node's process
 pub mod target; // what the jobs call
 pub mod time; // the one clock

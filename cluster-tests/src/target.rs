@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -74,13 +74,21 @@ impl Target {
     /// # Errors
     /// [`Error::Io`].
     pub fn start() -> Result<Self, Error> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Starts on a free port of this address.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn start_at(address: IpAddr) -> Result<Self, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(Error::io("start the target's runtime"))?;
         let listener = {
             let _entered = runtime.enter();
-            listen().map_err(Error::io("open the target's port"))?
+            listen(address).map_err(Error::io("open the target's port"))?
         };
         let address = listener.local_addr().map_err(Error::io("read the target's port"))?;
         let calls = Arc::new(Calls(Mutex::new(Vec::with_capacity(CALLS_PREALLOCATED))));
@@ -122,9 +130,9 @@ impl Drop for Target {
 }
 
 /// All jobs of a second may open their connections at once.
-fn listen() -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+fn listen(address: IpAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((address, 0).into())?;
     socket.listen(4_096)
 }
 

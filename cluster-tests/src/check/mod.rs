@@ -73,7 +73,7 @@ pub struct Observation {
     /// Instants this close behind a create's acknowledgement, or this close before the end, need not have
     /// been called yet.
     pub grace: Duration,
-    /// When a request may have been in flight on a node that died or was stopped, see [`disturbed_windows`].
+    /// When a request may have been in flight on a node that died, was stopped or cut off, see [`disturbed_windows`].
     pub disturbed: Vec<Window>,
     /// When no quorum ran, so that firings may be recorded as missed, see [`outage_windows`].
     pub outages: Vec<Window>,
@@ -123,15 +123,15 @@ impl Window {
     }
 }
 
-/// For each node that was killed or stopped by a signal: from one job timeout before, when the oldest request that could
+/// For each node that was killed, stopped by a signal or cut off: from one job timeout before, when the oldest request that could
 /// still be in flight had left, to five seconds after it died or ran on, when its executions have been given to others.
 pub fn disturbed_windows(history: &History) -> Vec<Window> {
     let timeout_sec = history.jobs().map(|job| job.timeout_sec).max().unwrap_or(0);
     let before = Duration::from_secs(u64::from(timeout_sec));
     let ends = |fault: &Fault| match fault.kind {
         FaultKind::Kill => Some(fault.at_us),
-        FaultKind::Pause => Some(run_on(history, fault)),
-        FaultKind::Terminate | FaultKind::Resume | FaultKind::Restart => None,
+        FaultKind::Pause | FaultKind::Cut => Some(run_on(history, fault)),
+        FaultKind::Terminate | FaultKind::Resume | FaultKind::Restart | FaultKind::Heal => None,
     };
     let window = |fault: &Fault| {
         let after = Window::around(ends(fault)?, Duration::ZERO, Duration::from_secs(5));
@@ -140,9 +140,9 @@ pub fn disturbed_windows(history: &History) -> Vec<Window> {
     history.faults().filter_map(window).collect()
 }
 
-/// When a node that was stopped by a signal ran on, or was killed instead.
-fn run_on(history: &History, pause: &Fault) -> i64 {
-    let later = history.faults().filter(|fault| fault.node == pause.node && fault.at_us > pause.at_us);
+/// When a node that was stopped or cut off went on, or was killed instead.
+fn run_on(history: &History, away: &Fault) -> i64 {
+    let later = history.faults().filter(|fault| fault.node == away.node && fault.at_us > away.at_us);
     later.map(|fault| fault.at_us).min().unwrap_or(i64::MAX)
 }
 
@@ -156,8 +156,10 @@ pub fn outage_windows(history: &History, nodes: usize, recovery: Duration) -> Ve
     let mut since = None;
     for fault in faults {
         match fault.kind {
-            FaultKind::Kill | FaultKind::Terminate | FaultKind::Pause => down.insert(fault.node),
-            FaultKind::Resume | FaultKind::Restart => down.remove(&fault.node),
+            FaultKind::Kill | FaultKind::Terminate | FaultKind::Pause | FaultKind::Cut => {
+                down.insert(fault.node)
+            }
+            FaultKind::Resume | FaultKind::Restart | FaultKind::Heal => down.remove(&fault.node),
         };
         let is_out = (nodes - down.len()) * 2 <= nodes;
         match since {

@@ -42,6 +42,20 @@ pub(crate) async fn carry_out(
         Fault::PauseLeader => pause(&[leader], step.lasting, cluster, history).await?,
         Fault::PauseFollower => pause(&[follower], step.lasting, cluster, history).await?,
         Fault::PauseMajority => pause(&all_but_one, step.lasting, cluster, history).await?,
+        Fault::CutLeader => {
+            cut(leader, both_ways(leader, &cluster.ids()), step.lasting, cluster, history).await?;
+        }
+        Fault::CutFollower => {
+            cut(follower, both_ways(follower, &cluster.ids()), step.lasting, cluster, history).await?;
+        }
+        Fault::CutOneWay => {
+            let mut pairs = both_ways(leader, &cluster.ids());
+            pairs.retain(|(from, _)| (*from == leader) == (step.pick % 2 == 0));
+            cut(leader, pairs, step.lasting, cluster, history).await?;
+        }
+        Fault::CutBridge => {
+            cut(follower, both_ways(leader, &[follower]), step.lasting, cluster, history).await?;
+        }
         Fault::Roll => roll(cluster, history).await?,
         Fault::LoseDisk => {
             history.record(Event::Fault(cluster.kill(follower).await?));
@@ -87,6 +101,25 @@ async fn pause(
     for node in nodes {
         history.record(Event::Fault(cluster.resume(*node)?));
     }
+    Ok(())
+}
+
+/// The pairs of one node with others, in both directions.
+fn both_ways(node: u64, others: &[u64]) -> Vec<(u64, u64)> {
+    let others = others.iter().filter(|other| **other != node);
+    others.flat_map(|other| [(node, *other), (*other, node)]).collect()
+}
+
+async fn cut(
+    node: u64,
+    pairs: Vec<(u64, u64)>,
+    lasting: Duration,
+    cluster: &Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    history.record(Event::Fault(cluster.cut(node, pairs)?));
+    sleep(lasting).await;
+    history.record(Event::Fault(cluster.heal(node)?));
     Ok(())
 }
 

@@ -16,12 +16,13 @@ use cluster_tests::{
     },
     cluster::{Cluster, Settings},
     history::{Event, History},
+    net::Net,
     target::Target,
     time::{SECOND_US, now_us},
     wait::eventually,
     workload,
 };
-use std::{error::Error as _, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{error::Error as _, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -55,7 +56,7 @@ struct Arguments {
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
     /// Which faults, separated by commas: all, kill-leader, kill-follower, kill-majority, kill-all, pause-leader,
-    /// pause-follower, pause-majority, roll, lose-disk
+    /// pause-follower, pause-majority, cut-leader, cut-follower, cut-one-way, cut-bridge, roll, lose-disk
     #[arg(long, default_value = "all")]
     faults: String,
     /// Nodes of the cluster
@@ -93,7 +94,7 @@ fn say(text: impl AsRef<str>) {
 }
 
 async fn run(arguments: &Arguments) -> Result<bool, Error> {
-    let faults = plan::parse(&arguments.faults).map_err(Error::Input)?;
+    let mut faults = plan::parse(&arguments.faults).map_err(Error::Input)?;
     if let Some(path) = &arguments.check {
         return Ok(judge(&History::read(path)?, usize::from(arguments.nodes), &[]));
     }
@@ -106,8 +107,25 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     say(format!("running {binary}"));
     say(format!("again: cargo run --release -p cluster-tests --bin {}", again.replacen(' ', " -- ", 1)));
 
-    let target = Target::start()?;
-    let settings = Settings { nodes: usize::from(arguments.nodes), ..Settings::new(binary) };
+    let ids: Vec<u64> = (1..=u64::from(arguments.nodes)).collect();
+    let net = match Net::build(&ids) {
+        Ok(net) => Some(Arc::new(net)),
+        Err(error) => {
+            let (cuts, others) = faults.into_iter().partition::<Vec<_>, _>(|fault| fault.needs_net());
+            faults = others;
+            let cuts: Vec<_> = cuts.into_iter().map(plan::Fault::name).collect();
+            say(format!(
+                "SKIPPED, since the nodes cannot have a network of their own: {}; {error}",
+                cuts.join(", ")
+            ));
+            None
+        }
+    };
+    let target = match &net {
+        Some(net) => Target::start_at(net.harness())?,
+        None => Target::start()?,
+    };
+    let settings = Settings { nodes: ids.len(), net, ..Settings::new(binary) };
     let mut cluster = Cluster::start(settings)?;
     let path = cluster.dir().join("history.jsonl");
     let mut history = History::default();

@@ -13,6 +13,10 @@ pub(crate) enum Fault {
     PauseLeader,
     PauseFollower,
     PauseMajority,
+    CutLeader,
+    CutFollower,
+    CutOneWay,
+    CutBridge,
     Roll,
     LoseDisk,
 }
@@ -26,6 +30,14 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
     (Fault::PauseLeader, "pause-leader", "SIGSTOP of the leader for longer than every timeout, then SIGCONT"),
     (Fault::PauseFollower, "pause-follower", "the same of a follower"),
     (Fault::PauseMajority, "pause-majority", "the same of the leader and all but one of the others"),
+    (Fault::CutLeader, "cut-leader", "no packet passes between the leader and the others"),
+    (Fault::CutFollower, "cut-follower", "the same of a follower"),
+    (Fault::CutOneWay, "cut-one-way", "what the leader sends is lost, or what is sent to it"),
+    (
+        Fault::CutBridge,
+        "cut-bridge",
+        "no packet passes between the leader and one follower; the others see both",
+    ),
     (Fault::Roll, "roll", "SIGTERM and restart of each node, one after the other, as in an upgrade"),
     (Fault::LoseDisk, "lose-disk", "kill -9 of a follower, which comes back without its data"),
 ];
@@ -85,6 +97,11 @@ pub(crate) fn parse(names: &str) -> Result<Vec<Fault>, String> {
 }
 
 impl Fault {
+    /// Whether it is done to the network between the nodes.
+    pub(crate) fn needs_net(self) -> bool {
+        matches!(self, Self::CutLeader | Self::CutFollower | Self::CutOneWay | Self::CutBridge)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         FAULTS.iter().find(|(fault, _, _)| *fault == self).map_or("", |(_, name, _)| name)
     }

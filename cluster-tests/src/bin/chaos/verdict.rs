@@ -36,7 +36,8 @@ pub(crate) fn troubled(history: &History, before: Duration, after: Duration) -> 
         let ends = |later: &&&history::Fault| later.node == fault.node && later.at_us > fault.at_us;
         faults.iter().find(ends).map_or(i64::MAX, |later| later.at_us)
     };
-    let goes_away = |kind| matches!(kind, FaultKind::Kill | FaultKind::Terminate | FaultKind::Pause);
+    let goes_away =
+        |kind| matches!(kind, FaultKind::Kill | FaultKind::Terminate | FaultKind::Pause | FaultKind::Cut);
     faults
         .iter()
         .filter(|fault| goes_away(fault.kind))
