@@ -32,6 +32,8 @@ pub enum Event {
     Posted(Posted),
     /// The API listed a job at the end of the run.
     Listed(Listed),
+    /// A register was asked for or changed.
+    Operation(Operation),
 }
 
 /// A promise: from here on this job fires.
@@ -145,6 +147,81 @@ pub struct Listed {
     pub name: String,
 }
 
+/// One request on a register: a job that never fires, whose name is the register's value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Which, by the harness's numbers. A register begins with its create and never comes back after its delete,
+    /// because the service chooses the ids of jobs.
+    pub register: u64,
+    /// The job that it is.
+    pub job: JobId,
+    /// The client that asked, which waits for one operation before it begins the next.
+    pub process: u64,
+    /// Which node was asked.
+    pub node: u64,
+    /// What was asked.
+    pub kind: OperationKind,
+    /// When the request left, on the clock of [`crate::time::steady_us`].
+    pub asked_us: i64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// See [`Operation`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// Makes the register.
+    Create {
+        /// Its first value.
+        value: String,
+    },
+    /// Changes it.
+    Write {
+        /// Its new value.
+        value: String,
+    },
+    /// Asks for its value.
+    Read,
+    /// Ends it.
+    Delete,
+}
+
+/// What came of an [`Operation`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It took effect, or had an answer to give.
+    Acknowledged {
+        /// What was said.
+        reply: Reply,
+        /// When the answer was here, on the clock of [`crate::time::steady_us`].
+        answered_us: i64,
+    },
+    /// The answer says that it has no effect, or it never reached a node.
+    Refused {
+        /// The answer, or why there is none.
+        reason: String,
+    },
+    /// It may take effect at any time after it was asked, or never.
+    Unknown {
+        /// The answer, or why there is none.
+        reason: String,
+    },
+}
+
+/// What an acknowledged [`Operation`] was answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The create, write or delete took effect.
+    Done,
+    /// The register's value, to a read.
+    Value(String),
+    /// There is no such register. A write or delete that is told so has no effect.
+    Absent,
+}
+
 /// What was done to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -194,7 +271,8 @@ impl History {
             | Event::Execution(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Operation(_) => None,
         })
     }
 
@@ -207,7 +285,8 @@ impl History {
             | Event::Execution(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Operation(_) => None,
         })
     }
 
@@ -220,7 +299,8 @@ impl History {
             | Event::Execution(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Operation(_) => None,
         })
     }
 
@@ -233,7 +313,8 @@ impl History {
             | Event::JobRead(_)
             | Event::Fault(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Operation(_) => None,
         })
     }
 
@@ -246,7 +327,8 @@ impl History {
             | Event::JobRead(_)
             | Event::Execution(_)
             | Event::Posted(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Operation(_) => None,
         })
     }
 
@@ -259,7 +341,8 @@ impl History {
             | Event::JobRead(_)
             | Event::Execution(_)
             | Event::Fault(_)
-            | Event::Listed(_) => None,
+            | Event::Listed(_)
+            | Event::Operation(_) => None,
         })
     }
 
@@ -272,7 +355,22 @@ impl History {
             | Event::JobRead(_)
             | Event::Execution(_)
             | Event::Fault(_)
-            | Event::Posted(_) => None,
+            | Event::Posted(_)
+            | Event::Operation(_) => None,
+        })
+    }
+
+    /// The requests on registers.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Operation(operation) => Some(operation),
+            Event::JobCreated(_)
+            | Event::Call(_)
+            | Event::JobRead(_)
+            | Event::Execution(_)
+            | Event::Fault(_)
+            | Event::Posted(_)
+            | Event::Listed(_) => None,
         })
     }
 
@@ -311,8 +409,14 @@ impl History {
 mod tests {
     use super::*;
 
+    fn operation(kind: OperationKind, outcome: Outcome) -> Event {
+        let job = "job_b".to_owned();
+        Event::Operation(Operation { register: 1, job, process: 2, node: 3, kind, asked_us: 10, outcome })
+    }
+
     #[test]
     fn a_file_gives_back_what_was_written() {
+        let acknowledged = |reply| Outcome::Acknowledged { reply, answered_us: 11 };
         let history = History {
             events: vec![
                 Event::JobCreated(JobCreated {
@@ -354,13 +458,21 @@ mod tests {
                     answered_us: 9,
                 }),
                 Event::Listed(Listed { job: "job_a".into(), name: "1".into() }),
+                operation(OperationKind::Create { value: "0".into() }, acknowledged(Reply::Done)),
+                operation(
+                    OperationKind::Write { value: "1".into() },
+                    Outcome::Unknown { reason: "no answer".into() },
+                ),
+                operation(OperationKind::Read, acknowledged(Reply::Value("1".into()))),
+                operation(OperationKind::Read, acknowledged(Reply::Absent)),
+                operation(OperationKind::Delete, Outcome::Refused { reason: "503".into() }),
             ],
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         history.write(&path).unwrap();
         assert_eq!(History::read(&path).unwrap(), history);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 7);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 12);
 
         std::fs::write(&path, "{}\n").unwrap();
         assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));

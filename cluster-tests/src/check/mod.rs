@@ -4,6 +4,7 @@
 pub mod answered_once;
 pub mod every_firing_once;
 pub mod history_agrees;
+pub mod linearizable;
 pub mod on_time;
 
 #[cfg(test)]
@@ -50,6 +51,12 @@ pub const PROPERTIES: &[Property] = &[
         promise: "a POST that names itself takes effect once however often it is repeated, and every repetition \
                   gets the same answer, byte for byte",
         check: answered_once::check,
+    },
+    Property {
+        name: "linearizable",
+        promise: "what is written and read through the API, on any node, looks as if it happened one after the other, \
+                  each between its question and its answer",
+        check: linearizable::check,
     },
 ];
 
@@ -272,7 +279,36 @@ pub enum Violation {
         /// The jobs there are.
         listed: Vec<JobId>,
     },
-    /// The history itself is no use: a schedule that cannot be computed.
+    /// No order of the operations explains the answers.
+    #[error(
+        "not linearizable: register {register}, first {asked} operations: {operation}; before it the register can only be {}; \
+         under way beside it: {}",
+        states.join(" or "),
+        if beside.is_empty() { "nothing".to_owned() } else { beside.join("; ") }
+    )]
+    NotLinearizable {
+        /// Which.
+        register: u64,
+        /// The first answer that has no place.
+        operation: String,
+        /// How many operations that count had been asked by then: these refute by themselves.
+        asked: usize,
+        /// What the register can have been before that operation, all earlier answers being right.
+        states: Vec<String>,
+        /// What was not answered yet, and may have taken effect before it or not.
+        beside: Vec<String>,
+    },
+    /// Nobody knows whether a register's operations have an order.
+    #[error(
+        "undecided: the search for an order of the {operations} operations on register {register} was given up"
+    )]
+    Undecided {
+        /// Which.
+        register: u64,
+        /// How many there are.
+        operations: usize,
+    },
+    /// The history itself is no use: a schedule that cannot be computed, an answer that does not fit its question.
     #[error("unreadable: {0}")]
     Unreadable(String),
 }
@@ -286,15 +322,21 @@ mod tests {
     #[test]
     fn names_are_the_files_and_all_are_checked() {
         let names: Vec<_> = PROPERTIES.iter().map(|property| property.name).collect();
-        assert_eq!(names, ["every_firing_once", "on_time", "history_agrees", "answered_once"]);
-        // A history that is wrong in all three ways.
+        assert_eq!(
+            names,
+            ["every_firing_once", "on_time", "history_agrees", "answered_once", "linearizable"]
+        );
+        // A history that is wrong in several ways.
         let mut history = History::default();
+        history.record(Event::Operation(fixture::create("0", 0, 1)));
+        history.record(Event::Operation(fixture::read("1", 2, 3)));
         history.record(Event::JobCreated(job("a")));
         history.record(Event::Call(call("a", T0_S + 5, "x").early(SECOND_US).build()));
         let observation = fixture::observation(T0_S + 20);
         let violations = check_all(&history, &observation);
         assert!(violations.iter().any(|violation| matches!(violation, Violation::Missing(_))));
         assert!(violations.iter().any(|violation| matches!(violation, Violation::Early { .. })));
+        assert!(violations.iter().any(|violation| matches!(violation, Violation::NotLinearizable { .. })));
     }
 
     #[test]
