@@ -16,6 +16,7 @@ pub mod due; // what should have happened
 mod error;
 pub mod history; // what happened
 pub mod process; // one node's process
+pub mod registers; // clients that write and read
 pub mod target; // what the jobs call
 pub mod time; // the one clock
 pub mod usage; // what a process costs
