@@ -34,6 +34,8 @@ pub enum Event {
     Listed(Listed),
     /// A job was paused or deleted.
     Stopped(Stopped),
+    /// A register was asked for or changed.
+    Operation(Operation),
 }
 
 /// A promise: from here on this job fires.
@@ -166,6 +168,81 @@ pub struct Listed {
     pub name: String,
 }
 
+/// One request on a register: a job that never fires, whose name is the register's value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Which, by the harness's numbers. A register begins with its create and never comes back after its delete,
+    /// because the service chooses the ids of jobs.
+    pub register: u64,
+    /// The job that it is.
+    pub job: JobId,
+    /// The client that asked, which waits for one operation before it begins the next.
+    pub process: u64,
+    /// Which node was asked.
+    pub node: u64,
+    /// What was asked.
+    pub kind: OperationKind,
+    /// When the request left, on the clock of [`crate::time::steady_us`].
+    pub asked_us: i64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// See [`Operation`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// Makes the register.
+    Create {
+        /// Its first value.
+        value: String,
+    },
+    /// Changes it.
+    Write {
+        /// Its new value.
+        value: String,
+    },
+    /// Asks for its value.
+    Read,
+    /// Ends it.
+    Delete,
+}
+
+/// What came of an [`Operation`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It took effect, or had an answer to give.
+    Acknowledged {
+        /// What was said.
+        reply: Reply,
+        /// When the answer was here, on the clock of [`crate::time::steady_us`].
+        answered_us: i64,
+    },
+    /// The answer says that it has no effect, or it never reached a node.
+    Refused {
+        /// The answer, or why there is none.
+        reason: String,
+    },
+    /// It may take effect at any time after it was asked, or never.
+    Unknown {
+        /// The answer, or why there is none.
+        reason: String,
+    },
+}
+
+/// What an acknowledged [`Operation`] was answered with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The create, write or delete took effect.
+    Done,
+    /// The register's value, to a read.
+    Value(String),
+    /// There is no such register. A write or delete that is told so has no effect.
+    Absent,
+}
+
 /// What was done to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -212,114 +289,47 @@ impl History {
 
     /// The jobs that were acknowledged.
     pub fn jobs(&self) -> impl Iterator<Item = &JobCreated> {
-        self.events.iter().filter_map(|event| match event {
-            Event::JobCreated(job) => Some(job),
-            Event::Call(_)
-            | Event::JobRead(_)
-            | Event::Execution(_)
-            | Event::Fault(_)
-            | Event::Posted(_)
-            | Event::Listed(_)
-            | Event::Stopped(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::JobCreated(it) = event { Some(it) } else { None })
     }
 
     /// The requests at the target.
     pub fn calls(&self) -> impl Iterator<Item = &Call> {
-        self.events.iter().filter_map(|event| match event {
-            Event::Call(call) => Some(call),
-            Event::JobCreated(_)
-            | Event::JobRead(_)
-            | Event::Execution(_)
-            | Event::Fault(_)
-            | Event::Posted(_)
-            | Event::Listed(_)
-            | Event::Stopped(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::Call(it) = event { Some(it) } else { None })
     }
 
     /// The jobs whose executions were read.
     pub fn reads(&self) -> impl Iterator<Item = &JobRead> {
-        self.events.iter().filter_map(|event| match event {
-            Event::JobRead(read) => Some(read),
-            Event::JobCreated(_)
-            | Event::Call(_)
-            | Event::Execution(_)
-            | Event::Fault(_)
-            | Event::Posted(_)
-            | Event::Listed(_)
-            | Event::Stopped(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::JobRead(it) = event { Some(it) } else { None })
     }
 
     /// The executions that were read.
     pub fn executions(&self) -> impl Iterator<Item = &Execution> {
-        self.events.iter().filter_map(|event| match event {
-            Event::Execution(execution) => Some(execution),
-            Event::JobCreated(_)
-            | Event::Call(_)
-            | Event::JobRead(_)
-            | Event::Fault(_)
-            | Event::Posted(_)
-            | Event::Listed(_)
-            | Event::Stopped(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::Execution(it) = event { Some(it) } else { None })
     }
 
     /// What was done to the nodes.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
-        self.events.iter().filter_map(|event| match event {
-            Event::Fault(fault) => Some(fault),
-            Event::JobCreated(_)
-            | Event::Call(_)
-            | Event::JobRead(_)
-            | Event::Execution(_)
-            | Event::Posted(_)
-            | Event::Listed(_)
-            | Event::Stopped(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::Fault(it) = event { Some(it) } else { None })
     }
 
     /// The answers to POSTs that name themselves.
     pub fn posts(&self) -> impl Iterator<Item = &Posted> {
-        self.events.iter().filter_map(|event| match event {
-            Event::Posted(posted) => Some(posted),
-            Event::JobCreated(_)
-            | Event::Call(_)
-            | Event::JobRead(_)
-            | Event::Execution(_)
-            | Event::Fault(_)
-            | Event::Listed(_)
-            | Event::Stopped(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::Posted(it) = event { Some(it) } else { None })
     }
 
     /// The jobs there are at the end, as far as they were listed.
     pub fn listed(&self) -> impl Iterator<Item = &Listed> {
-        self.events.iter().filter_map(|event| match event {
-            Event::Listed(listed) => Some(listed),
-            Event::JobCreated(_)
-            | Event::Call(_)
-            | Event::JobRead(_)
-            | Event::Execution(_)
-            | Event::Fault(_)
-            | Event::Posted(_)
-            | Event::Stopped(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::Listed(it) = event { Some(it) } else { None })
     }
 
     /// The stretches in which jobs were paused or gone.
     pub fn stops(&self) -> impl Iterator<Item = &Stopped> {
-        self.events.iter().filter_map(|event| match event {
-            Event::Stopped(stopped) => Some(stopped),
-            Event::JobCreated(_)
-            | Event::Call(_)
-            | Event::JobRead(_)
-            | Event::Execution(_)
-            | Event::Fault(_)
-            | Event::Posted(_)
-            | Event::Listed(_) => None,
-        })
+        self.events.iter().filter_map(|event| if let Event::Stopped(it) = event { Some(it) } else { None })
+    }
+
+    /// The requests on registers.
+    pub fn operations(&self) -> impl Iterator<Item = &Operation> {
+        self.events.iter().filter_map(|event| if let Event::Operation(it) = event { Some(it) } else { None })
     }
 
     /// Writes one JSON object a line.
@@ -357,8 +367,14 @@ impl History {
 mod tests {
     use super::*;
 
+    fn operation(kind: OperationKind, outcome: Outcome) -> Event {
+        let job = "job_b".to_owned();
+        Event::Operation(Operation { register: 1, job, process: 2, node: 3, kind, asked_us: 10, outcome })
+    }
+
     #[test]
     fn a_file_gives_back_what_was_written() {
+        let acknowledged = |reply| Outcome::Acknowledged { reply, answered_us: 11 };
         let history = History {
             events: vec![
                 Event::JobCreated(JobCreated {
@@ -409,13 +425,21 @@ mod tests {
                     resume_asked_us: Some(12),
                     resumed_us: None,
                 }),
+                operation(OperationKind::Create { value: "0".into() }, acknowledged(Reply::Done)),
+                operation(
+                    OperationKind::Write { value: "1".into() },
+                    Outcome::Unknown { reason: "no answer".into() },
+                ),
+                operation(OperationKind::Read, acknowledged(Reply::Value("1".into()))),
+                operation(OperationKind::Read, acknowledged(Reply::Absent)),
+                operation(OperationKind::Delete, Outcome::Refused { reason: "503".into() }),
             ],
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         history.write(&path).unwrap();
         assert_eq!(History::read(&path).unwrap(), history);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 8);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 13);
 
         std::fs::write(&path, "{}\n").unwrap();
         assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));

@@ -17,6 +17,7 @@ mod error;
 pub mod history; // what happened
 pub mod net; // a network that can be cut
 pub mod process; // one node's process
+pub mod registers; // clients that write and read
 pub mod target; // what the jobs call
 pub mod time; // the one clock
 pub mod usage; // what a process costs

@@ -23,6 +23,14 @@ pub fn monotonic_us() -> i64 {
     i64::try_from(elapsed.as_micros()).expect("no run lasts 292,000 years")
 }
 
+/// As [`now_us`] when this process first asked, and counted on from there by the monotonic clock: what the order of
+/// two instants is judged by, because it never steps.
+pub fn steady_us() -> i64 {
+    static START_US: OnceLock<i64> = OnceLock::new();
+    let elapsed_us = monotonic_us();
+    START_US.get_or_init(|| now_us() - elapsed_us) + elapsed_us
+}
+
 /// A duration in microseconds.
 pub fn micros(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
@@ -132,6 +140,15 @@ mod tests {
         }
         // 11 April 2026 is a Saturday.
         assert_eq!(Civil::from_unix(1_775_876_400).weekday, 6);
+    }
+
+    #[test]
+    fn the_steady_clock_goes_with_the_wall_clock_and_never_back() {
+        let before_us = now_us();
+        let readings: Vec<_> = (0..1_000).map(|_| steady_us()).collect();
+        assert!(readings.is_sorted());
+        // Loose: the wall clock may be corrected meanwhile, by less than a minute.
+        assert!((readings[0] - before_us).abs() < 60 * SECOND_US, "{} {before_us}", readings[0]);
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Histories by hand: a job `@every 1s` made two seconds before [`T0_S`], and calls of it.
+//! Histories by hand: a job `@every 1s` made two seconds before [`T0_S`], and calls of it; operations on register 1.
 
 use super::{Instant, Observation};
 use crate::{
-    history::{Call, Delivery, Execution, JobCreated, Stopped},
+    history::{Call, Delivery, Execution, JobCreated, Operation, OperationKind, Outcome, Reply, Stopped},
     time::SECOND_US,
 };
 use std::time::Duration;
@@ -106,4 +106,22 @@ impl CallBuilder {
     pub(crate) fn build(self) -> Call {
         self.0
     }
+}
+
+/// An operation on register 1, asked at this microsecond.
+pub(crate) fn operation(kind: OperationKind, asked_us: i64, outcome: Outcome) -> Operation {
+    Operation { register: 1, job: "a".to_owned(), process: 1, node: 1, kind, asked_us, outcome }
+}
+
+pub(crate) fn acknowledged(reply: Reply, answered_us: i64) -> Outcome {
+    Outcome::Acknowledged { reply, answered_us }
+}
+
+pub(crate) fn create(value: &str, asked_us: i64, answered_us: i64) -> Operation {
+    let kind = OperationKind::Create { value: value.to_owned() };
+    operation(kind, asked_us, acknowledged(Reply::Done, answered_us))
+}
+
+pub(crate) fn read(value: &str, asked_us: i64, answered_us: i64) -> Operation {
+    operation(OperationKind::Read, asked_us, acknowledged(Reply::Value(value.to_owned()), answered_us))
 }

@@ -5,6 +5,7 @@ pub mod accounted;
 pub mod answered_once;
 pub mod every_firing_once;
 pub mod history_agrees;
+pub mod linearizable;
 pub mod on_time;
 pub mod quiet;
 
@@ -62,6 +63,12 @@ pub const PROPERTIES: &[Property] = &[
         name: "quiet",
         promise: "a job that was paused or deleted fires nothing that was due later than what was claimed by then",
         check: quiet::check,
+    },
+    Property {
+        name: "linearizable",
+        promise: "what is written and read through the API, on any node, looks as if it happened one after the other, \
+                  each between its question and its answer",
+        check: linearizable::check,
     },
 ];
 
@@ -385,7 +392,36 @@ pub enum Violation {
         /// How long after the acknowledgement it was due.
         late_us: i64,
     },
-    /// The history itself is no use: a schedule that cannot be computed.
+    /// No order of the operations explains the answers.
+    #[error(
+        "not linearizable: register {register}, first {asked} operations: {operation}; before it the register can only be {}; \
+         under way beside it: {}",
+        states.join(" or "),
+        if beside.is_empty() { "nothing".to_owned() } else { beside.join("; ") }
+    )]
+    NotLinearizable {
+        /// Which.
+        register: u64,
+        /// The first answer that has no place.
+        operation: String,
+        /// How many operations that count had been asked by then: these refute by themselves.
+        asked: usize,
+        /// What the register can have been before that operation, all earlier answers being right.
+        states: Vec<String>,
+        /// What was not answered yet, and may have taken effect before it or not.
+        beside: Vec<String>,
+    },
+    /// Nobody knows whether a register's operations have an order.
+    #[error(
+        "undecided: the search for an order of the {operations} operations on register {register} was given up"
+    )]
+    Undecided {
+        /// Which.
+        register: u64,
+        /// How many there are.
+        operations: usize,
+    },
+    /// The history itself is no use: a schedule that cannot be computed, an answer that does not fit its question.
     #[error("unreadable: {0}")]
     Unreadable(String),
 }
@@ -401,16 +437,27 @@ mod tests {
         let names: Vec<_> = PROPERTIES.iter().map(|property| property.name).collect();
         assert_eq!(
             names,
-            ["every_firing_once", "on_time", "history_agrees", "answered_once", "accounted", "quiet"]
+            [
+                "every_firing_once",
+                "on_time",
+                "history_agrees",
+                "answered_once",
+                "accounted",
+                "quiet",
+                "linearizable"
+            ]
         );
-        // A history that is wrong in all three ways.
+        // A history that is wrong in several ways.
         let mut history = History::default();
+        history.record(Event::Operation(fixture::create("0", 0, 1)));
+        history.record(Event::Operation(fixture::read("1", 2, 3)));
         history.record(Event::JobCreated(job("a")));
         history.record(Event::Call(call("a", T0_S + 5, "x").early(SECOND_US).build()));
         let observation = fixture::observation(T0_S + 20);
         let violations = check_all(&history, &observation);
         assert!(violations.iter().any(|violation| matches!(violation, Violation::Missing(_))));
         assert!(violations.iter().any(|violation| matches!(violation, Violation::Early { .. })));
+        assert!(violations.iter().any(|violation| matches!(violation, Violation::NotLinearizable { .. })));
     }
 
     fn with_faults(faults: &[(u64, FaultKind, i64)]) -> History {

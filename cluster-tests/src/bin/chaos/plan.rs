@@ -43,7 +43,7 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
 ];
 
 /// Between two faults, from when the cluster is whole again.
-const CALM_MS: std::ops::RangeInclusive<u64> = 5_000..=10_000;
+const CALM_MS: std::ops::RangeInclusive<u64> = 8_000..=14_000;
 /// How long a node stays killed or stopped: from less than it takes the others to notice (2.5 s) to far more.
 const LASTING_MS: std::ops::RangeInclusive<u64> = 500..=12_000;
 
