@@ -79,12 +79,7 @@ async fn run() -> Result<(), Error> {
     history.events.extend(operations.into_iter().map(Event::Operation));
     history.write(&history_path)?;
 
-    let observation = Observation {
-        until_us: now_us(),
-        grace: Duration::ZERO,
-        disturbed: Vec::new(),
-        lateness: Vec::new(),
-    };
+    let observation = Observation::of(&history, cluster.ids().len(), now_us(), Duration::ZERO);
     let start = Instant::now();
     let violations = check_all(&history, &observation);
     say(summary(&history, start.elapsed()));

@@ -105,10 +105,12 @@ fn missing(
         }
         let within = |windows: &[Window]| windows.iter().any(|window| window.contains(instant.due_us()));
         let is_skipped = skipped.iter().any(|skip| skip.contains(&due_s));
-        if is_skipped && !within(&observation.outages) {
-            violations.push(Violation::NeedlesslySkipped(instant));
-        } else if !is_skipped && !(job.delivery == Delivery::AtMostOnce && within(&observation.disturbed)) {
-            violations.push(Violation::Missing(instant));
+        let may_be_lost = job.delivery == Delivery::AtMostOnce && within(&observation.disturbed);
+        match is_skipped {
+            true if within(&observation.outages) => {}
+            true => violations.push(Violation::NeedlesslySkipped(instant)),
+            false if may_be_lost => {}
+            false => violations.push(Violation::Missing(instant)),
         }
     }
 }

@@ -50,7 +50,7 @@ pub(crate) async fn carry_out(
         }
         Fault::CutOneWay => {
             let mut pairs = both_ways(leader, &cluster.ids());
-            pairs.retain(|(from, _)| (*from == leader) == (step.pick % 2 == 0));
+            pairs.retain(|(from, _)| (*from == leader) == step.pick.is_multiple_of(2));
             cut(leader, pairs, step.lasting, cluster, history).await?;
         }
         Fault::CutBridge => {

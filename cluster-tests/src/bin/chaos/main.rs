@@ -17,6 +17,7 @@ use cluster_tests::{
     cluster::{Cluster, Settings},
     history::{Event, History},
     net::Net,
+    registers::{self, Node, Registers},
     target::Target,
     time::{SECOND_US, now_us},
     wait::eventually,
@@ -30,6 +31,8 @@ use tokio::{
 };
 
 const CONNECTIONS: usize = 8;
+/// Short, so that many operations are under way, and many without an answer, when something breaks.
+const OPERATION_TIMEOUT: Duration = Duration::from_millis(700);
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// What may be under way at the edges of the observation: as late as the latest call may be.
 const GRACE: Duration = Duration::from_secs(12);
@@ -68,6 +71,9 @@ struct Arguments {
     /// Users who make, pause, resume and delete jobs
     #[arg(long, default_value_t = 4)]
     users: usize,
+    /// Reads and writes a second whose order is checked
+    #[arg(long, default_value_t = 60)]
+    operations: u32,
     /// Checks the history of an earlier run instead of making one
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
@@ -100,8 +106,13 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     }
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let again = format!(
-        "chaos --seed {seed} --minutes {} --faults {} --nodes {} --jobs {} --users {}",
-        arguments.minutes, arguments.faults, arguments.nodes, arguments.jobs, arguments.users
+        "chaos --seed {seed} --minutes {} --faults {} --nodes {} --jobs {} --users {} --operations {}",
+        arguments.minutes,
+        arguments.faults,
+        arguments.nodes,
+        arguments.jobs,
+        arguments.users,
+        arguments.operations
     );
     let binary = Binary::locate(Some(Profile::Release))?;
     say(format!("running {binary}"));
@@ -173,6 +184,19 @@ async fn live(
         users.spawn(load::user(number, seed, cluster.apis(), target.url("/ok"), stopped.clone()));
     }
 
+    let nodes: Vec<Node> = cluster.ids().into_iter().map(|id| (id, cluster.api(id))).collect();
+    let registers = Registers::start(
+        &nodes,
+        registers::Settings {
+            registers: 3,
+            processes: 10,
+            per_second: arguments.operations.max(1),
+            deletes_per_thousand: 5,
+            timeout: OPERATION_TIMEOUT,
+            seed,
+        },
+    )?;
+
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(arguments.minutes * 60.0);
     let mut healed = Vec::new();
@@ -198,6 +222,7 @@ async fn live(
         let events = user.map_err(|error| Error::Input(format!("a user failed: {error}")))??;
         history.events.extend(events);
     }
+    history.events.extend(registers.stop(&nodes).await?.into_iter().map(Event::Operation));
     // Healed means more than running: every job goes on.
     let before = target.count();
     eventually("calls after the last fault", READY_DEADLINE, async || {

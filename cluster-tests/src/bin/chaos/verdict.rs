@@ -6,7 +6,7 @@ use cluster_tests::{
         Observation, PROPERTIES, Window, every_firing_once,
         on_time::{Sample, Scope, samples, summarize},
     },
-    history::{self, FaultKind, History},
+    history::{self, FaultKind, History, Outcome},
 };
 use std::{fmt::Write, time::Duration};
 
@@ -91,6 +91,16 @@ pub(crate) fn verdict(
         count("success"),
         count("failed"),
         count("skipped"),
+    ));
+
+    let outcomes =
+        |is: fn(&Outcome) -> bool| history.operations().filter(|operation| is(&operation.outcome)).count();
+    line(format!(
+        "  {} reads and writes: {} acknowledged, {} refused, {} whose outcome is unknown",
+        history.operations().count(),
+        outcomes(|outcome| matches!(outcome, Outcome::Acknowledged { .. })),
+        outcomes(|outcome| matches!(outcome, Outcome::Refused { .. })),
+        outcomes(|outcome| matches!(outcome, Outcome::Unknown { .. })),
     ));
 
     let samples = samples(history);
