@@ -102,12 +102,14 @@ pub(crate) async fn update(
         let Some(command) = change(&old, &state, job, deps.clock.now())? else {
             return Ok(data(deps.read(|view| shown(view, old, state, deps.clock.now()))?));
         };
+        let (job, next_run_at) = (command.job.clone(), command.next_run_at);
         match deps.cluster.propose(Command::UpdateJob(Box::new(command))).await {
             // It fired or was changed meanwhile: compute again from what it is now.
             Err(ProposeError::Rejected(Rejection::Stale)) => {}
             Err(error) => return Err(refused(error.into())),
+            // The answer is what was written. By now the job may be another's, or gone.
             Ok(_) => {
-                let (job, state) = find(&deps, principal.account, id)?;
+                state.next_run_at = next_run_at.filter(|_| state.paused_at.is_none());
                 return Ok(data(deps.read(|view| shown(view, job, state, deps.clock.now()))?));
             }
         }
