@@ -144,12 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn braces_that_never_close_take_no_time() {
-        const BYTES: usize = 1_000_000;
-        let start = std::time::Instant::now();
+    fn braces_that_never_close_are_looked_at_once() {
+        // To look on to the end from each of them would take hours.
+        const BYTES: usize = 10_000_000;
         check_header(&"{".repeat(BYTES), &"{".repeat(BYTES));
-        // To look on to the end from each of them would take minutes.
-        assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
     }
 
     #[test]
