@@ -86,10 +86,10 @@ mod tests {
     use axum::{Json, Router, routing::get};
     use serde_json::json;
     use std::sync::{Arc, Mutex};
-    use tokio::net::TcpListener;
+    use tokio::{net::TcpListener, task::JoinSet};
 
     /// What a node shows, one look after the other, the last for ever.
-    async fn node(node_id: u64, looks: &[(u64, Option<&str>)]) -> Api {
+    async fn node(servers: &mut JoinSet<()>, node_id: u64, looks: &[(u64, Option<&str>)]) -> Api {
         let looks: Vec<_> = looks.iter().map(|(index, digest)| (*index, digest.map(str::to_owned))).collect();
         let next = Arc::new(Mutex::new(looks.into_iter().peekable()));
         let answer = move || {
@@ -107,14 +107,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let router = Router::new().route("/v1/cluster", get(answer));
-        tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+        servers.spawn(async { axum::serve(listener, router).await.unwrap() });
         Api::new(Client::new(Duration::from_secs(5)), url, "key")
     }
 
     async fn outcome(nodes: &[&[(u64, Option<&str>)]], deadline: Duration) -> Result<u64, String> {
+        let mut servers = JoinSet::new();
         let mut apis = Vec::new();
         for (id, looks) in (1..).zip(nodes) {
-            apis.push(node(id, looks).await);
+            apis.push(node(&mut servers, id, looks).await);
         }
         same_state(&apis, deadline).await.map_err(|error| error.to_string())
     }

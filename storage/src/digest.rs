@@ -71,6 +71,9 @@ mod tests {
     use crate::codec::encode_value;
     use std::collections::BTreeSet;
 
+    /// A key, and its value.
+    type Write = (&'static str, Option<Vec<u8>>);
+
     fn of(bytes: &[u8]) -> Digest {
         let mut digest = Digest::default();
         digest.update(bytes);
@@ -94,7 +97,7 @@ mod tests {
     #[test]
     fn writes_that_differ_anywhere_have_other_digests() {
         let value = |text: &str| Some(encode_value(text));
-        let writes: [&[(&str, Option<Vec<u8>>)]; 9] = [
+        let writes: [&[Write]; 9] = [
             &[],
             &[("a", None)],
             &[("b", None)],
