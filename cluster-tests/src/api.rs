@@ -90,6 +90,8 @@ pub struct ClusterView {
     pub term: u64,
     /// The last log entry it has applied.
     pub applied_index: u64,
+    /// Digest of all that it has written up to that entry; a node that goes back to an earlier release may have none.
+    pub state_digest: Option<String>,
     /// Rises with every new assignment of shards.
     pub shard_map_version: u64,
     /// Everybody.
@@ -393,6 +395,7 @@ mod tests {
             leader_id,
             term: 1,
             applied_index: 1,
+            state_digest: None,
             shard_map_version: 1,
             members,
         };

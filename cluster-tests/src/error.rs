@@ -35,6 +35,14 @@ pub enum Error {
         /// What there was instead.
         seen: String,
     },
+    /// Nodes that have applied the same entries of the log have written different things.
+    #[error("replicas differ at log entry {index}: {nodes}")]
+    Diverged {
+        /// The entry.
+        index: u64,
+        /// Each node's digest.
+        nodes: String,
+    },
     /// A request was not answered.
     #[error(transparent)]
     Call(#[from] CallError),

@@ -7,6 +7,7 @@
 //! Start at [`check`] for what is promised, then [`cluster`] for how a node is started and killed and
 //! [`target`] for what the jobs call.
 
+mod agreement; // whether the replicas are equal
 pub mod api; // the REST contract, seen from outside
 pub mod binary; // which binary is run
 pub mod check; // what is promised

@@ -88,6 +88,8 @@ async fn run() -> Result<(), Error> {
         if more >= 2 * JOBS { Ok(()) } else { Err(format!("{more} calls")) }
     })
     .await?;
+    let index = cluster.same_state(HEALED_DEADLINE).await?;
+    say(format!("all nodes have written the same up to log entry {index}"));
 
     let pages = workload::read_executions(&cluster.apis(), &created, CONNECTIONS).await?;
     history.events.extend(pages);

@@ -19,6 +19,7 @@ use openraft::impls::BasicNode;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use storage::Digest;
 
 /// The version this build writes, of everything here.
 const VERSION: u8 = 1;
@@ -263,12 +264,21 @@ pub(crate) fn decode_vote(bytes: &[u8]) -> Result<Vote, DecodeError> {
 }
 
 /// What the state was brought to by its last commit. Stored as its mark.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     /// The last entry applied.
     pub(crate) applied: Option<LogId>,
+    /// The chain up to that entry (see [`crate::digest`]). Unknown if the state goes back to a build that kept none.
+    pub(crate) digest: Option<Digest>,
     /// The members as of that entry.
     pub(crate) membership: StoredMembership,
+}
+
+/// Before the first entry.
+impl Default for Mark {
+    fn default() -> Self {
+        Self { applied: None, digest: Some(Digest::default()), membership: StoredMembership::default() }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -276,6 +286,8 @@ struct MarkRecord {
     applied: Option<(u64, u64, u64)>,
     membership_at: Option<(u64, u64, u64)>,
     membership: MembershipRecord,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<u64>,
 }
 
 fn to_parts(id: &LogId) -> (u64, u64, u64) {
@@ -292,6 +304,7 @@ pub(crate) fn encode_mark(mark: &Mark) -> Bytes {
         applied: mark.applied.as_ref().map(to_parts),
         membership_at: mark.membership.log_id().as_ref().map(to_parts),
         membership: mark.membership.membership().into(),
+        digest: mark.digest.map(Digest::to_u64),
     })
     .into()
 }
@@ -303,5 +316,6 @@ pub(crate) fn decode_mark(bytes: &[u8]) -> Result<Mark, DecodeError> {
         Some(at) => StoredMembership::new(Some(from_parts(at)), record.membership.into_membership()?),
         None => StoredMembership::default(),
     };
-    Ok(Mark { applied: record.applied.map(from_parts), membership })
+    let digest = record.digest.map(Digest::from_u64);
+    Ok(Mark { applied: record.applied.map(from_parts), digest, membership })
 }

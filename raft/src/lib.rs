@@ -10,6 +10,7 @@ pub mod changes; // hints for the scheduler
 pub mod codec; // proposals, entries and marks to bytes
 pub mod command; // THE TABLE: what can change the state
 mod contact; // who has heard of whom
+mod digest; // by which replicas are compared
 mod error;
 mod log_store; // openraft's log over storage::Log
 mod network; // gRPC
@@ -28,6 +29,7 @@ mod waiters; // who waits for which proposal
 
 pub use changes::ChangesReceiver;
 pub use contact::Contact;
+pub use digest::Position;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;
 pub use network::{AccountSummary, Operator, OperatorError};

@@ -1,13 +1,13 @@
 //! The cluster as one node sees it: consensus, who is alive, who owns what. Asks nobody, so that it can be had
 //! without a leader too.
 
-use crate::{Cluster, Member};
+use crate::{Cluster, Member, Position};
 use domain::id::NodeId;
 use domain::limits;
 use domain::node::Node;
 use std::collections::BTreeMap;
-use storage::Read;
 use storage::schema::{Nodes, ShardMaps};
+use storage::{Digest, Read};
 
 /// Registered nodes read at once: more than a cluster ever has.
 const NODES_MAX: usize = 1_000;
@@ -23,6 +23,9 @@ pub struct Overview {
     pub term: u64,
     /// Index of the last entry it has applied.
     pub applied: u64,
+    /// The chain over what was written up to that entry: the same on all nodes. Unknown while its state goes back to a build
+    /// that kept none.
+    pub digest: Option<Digest>,
     /// Rises with every deal of the shards.
     pub shard_map_version: u64,
     /// All members.
@@ -88,11 +91,11 @@ impl Cluster {
             // Whoever led when it was last heard of may lead no more.
             status.leader = None;
         }
-        let (nodes, shards) = {
+        let (nodes, shards, position) = {
             let view = self.state().view();
             let nodes: BTreeMap<NodeId, Node> =
                 view.prefix::<Nodes>(&[], None, NODES_MAX)?.into_iter().collect();
-            (nodes, view.get::<ShardMaps>(&())?.unwrap_or_default())
+            (nodes, view.get::<ShardMaps>(&())?.unwrap_or_default(), Position::of(&view)?)
         };
         let role = |member: &Member| {
             if status.leader == Some(member.id) {
@@ -112,7 +115,7 @@ impl Cluster {
                     .then(|| node.is_some_and(|node| node.expired_at.is_none())),
                 api_url: node.map(|node| node.api_url.clone()),
                 rpc_addr: member.rpc_addr.clone(),
-                applied: if member.id == status.node { Some(status.applied) } else { member.matched },
+                applied: if member.id == status.node { Some(position.applied) } else { member.matched },
                 shards: shards.owned_by(member.id).count() as u64,
                 version: node.map(|node| node.version.clone()),
             }
@@ -121,7 +124,8 @@ impl Cluster {
             node: status.node,
             leader: status.leader,
             term: status.term,
-            applied: status.applied,
+            applied: position.applied,
+            digest: position.digest,
             shard_map_version: shards.version,
             members: members.collect(),
         })

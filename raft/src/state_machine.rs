@@ -6,6 +6,7 @@
 use crate::apply::apply;
 use crate::changes::ChangesSender;
 use crate::codec::{self, Mark};
+use crate::digest::{self, Releases};
 use crate::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::waiters::Waiters;
 use domain::id::NodeId;
@@ -16,7 +17,7 @@ use openraft::{EntryPayload, OptionalSend};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use storage::{SnapshotFile, State};
+use storage::{Digest, SnapshotFile, State};
 use tokio::sync::watch;
 
 /// Entries in one commit at most, so that hints and replies do not wait for a long catch-up.
@@ -81,19 +82,25 @@ impl StateMachine {
         let mut responders: Vec<ApplyResponder<TypeConfig>> = Vec::new();
         let mut txn = self.state.begin();
         for (entry, responder) in run {
+            let mut releases_changed = false;
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(payload) => {
                     let proposal = codec::decode_proposal(&payload.proposal)?;
                     let name = (proposal.node, proposal.session, proposal.sequence);
+                    let releases = Releases::before(&txn, &proposal).map_err(io::Error::other)?;
                     let answer =
                         apply(&mut txn, payload.at, proposal, &mut effects).map_err(io::Error::other)?;
                     replies.push((name, answer));
+                    releases_changed = releases.changed(&txn).map_err(io::Error::other)?;
                 }
                 EntryPayload::Membership(membership) => {
                     self.mark.membership = StoredMembership::new(Some(entry.log_id), membership);
                 }
             }
+            let begun = if releases_changed { Some(Digest::default()) } else { self.mark.digest };
+            let written = txn.take_digest();
+            self.mark.digest = begun.map(|before| digest::chain(before, &entry.log_id, written));
             self.mark.applied = Some(entry.log_id);
             responders.extend(responder);
         }

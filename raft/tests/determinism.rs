@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "determinism/chain.rs"]
+mod chain; // the digest that goes with the state
 #[path = "invariants/mod.rs"]
 mod invariants; // what always holds
 #[path = "determinism/records.rs"]

@@ -103,6 +103,7 @@ const MAY_BE_MISSING: &[&str] = &[
     "jobs.store_response_body",
     "jobs.tags",
     "mark.applied",
+    "mark.digest",
     "mark.membership_at",
     "meta.bootstrapped",
     "meta.channels",

@@ -42,6 +42,11 @@ pub fn encode_value<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// What identifies a stored value among others of its length: its version and the checksum of its body.
+pub(crate) fn header(value: &[u8]) -> &[u8] {
+    value.get(..HEADER_BYTES).unwrap_or(value)
+}
+
 /// The inverse of [`encode_value`] for a value of keyspace `K`.
 ///
 /// # Errors

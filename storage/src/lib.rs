@@ -26,6 +26,7 @@
 
 mod chunk_file; // changes in a file that can be checked
 pub mod codec; // values to bytes
+mod digest; // by which replicas are compared
 mod directory; // what lies where
 mod error;
 mod flush; // from memory to disk
@@ -38,6 +39,7 @@ mod snapshot;
 mod state;
 mod tree; // sled
 
+pub use digest::Digest;
 pub use error::Error;
 pub use keyspace::Keyspace;
 pub use log::{Flushed, Log, LogBounds, LogEntry, MetaSlot};

@@ -4,6 +4,7 @@
 //! flusher moves the overlay to disk now and then; see [`crate::flush`]. Readers see one mark.
 
 use crate::codec::{decode_value, encode_value};
+use crate::digest::Digest;
 use crate::error::Error;
 use crate::flush::{self, Flusher};
 use crate::keyspace::{Keyspace, full_key};
@@ -140,7 +141,12 @@ impl State {
     /// Begins the next change. Waits for the one under way.
     #[must_use]
     pub fn begin(&self) -> StateTxn<'_> {
-        StateTxn { shared: &self.shared, writes: Changes::new(), _writing: self.shared.writing.lock() }
+        StateTxn {
+            shared: &self.shared,
+            writes: Changes::new(),
+            written: Digest::default(),
+            _writing: self.shared.writing.lock(),
+        }
     }
 
     /// The mark of the last commit.
@@ -223,7 +229,7 @@ impl State {
     pub fn digest(&self) -> Result<u64, Error> {
         const TOGETHER: usize = 4_096;
         let view = self.view();
-        let mut hash = Fnv::default();
+        let mut hash = Digest::default();
         let mut lower = vec![1];
         loop {
             let items = view.layers.range(None, &lower, &[u8::MAX], TOGETHER)?;
@@ -235,25 +241,8 @@ impl State {
             }
             match items.last() {
                 Some((last, _)) if items.len() == TOGETHER => lower = [last, &[0][..]].concat(),
-                Some(_) | None => return Ok(hash.0),
+                Some(_) | None => return Ok(hash.to_u64()),
             }
-        }
-    }
-}
-
-/// FNV-1a, 64 bits (Fowler, Noll, Vo). Enough to tell replicas apart that differ by accident.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn update(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 }
@@ -439,6 +428,8 @@ impl Read for StateView<'_> {
 pub struct StateTxn<'a> {
     shared: &'a Shared,
     writes: Changes,
+    /// Over the writes since it was last taken.
+    written: Digest,
     _writing: MutexGuard<'a, ()>,
 }
 
@@ -454,7 +445,7 @@ impl StateTxn<'_> {
     /// # Errors
     /// Never at present; the signature leaves room for engines that write through.
     pub fn put<K: Keyspace>(&mut self, key: &K::Key, value: &K::Value) -> Result<(), Error> {
-        self.writes.insert(full_key::<K>(key), Some(Bytes::from(encode_value(value))));
+        self.write(full_key::<K>(key), Some(encode_value(value).into()));
         Ok(())
     }
 
@@ -463,8 +454,18 @@ impl StateTxn<'_> {
     /// # Errors
     /// As [`StateTxn::put`].
     pub fn remove<K: Keyspace>(&mut self, key: &K::Key) -> Result<(), Error> {
-        self.writes.insert(full_key::<K>(key), None);
+        self.write(full_key::<K>(key), None);
         Ok(())
+    }
+
+    fn write(&mut self, key: Vec<u8>, value: Option<Bytes>) {
+        self.written.update_write(&key, value.as_deref());
+        self.writes.insert(key, value);
+    }
+
+    /// A hash over the writes since the last call, or since the beginning, in their order. It begins anew.
+    pub fn take_digest(&mut self) -> Digest {
+        std::mem::take(&mut self.written)
     }
 
     /// Makes the change visible, under `mark`.

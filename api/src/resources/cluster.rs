@@ -20,7 +20,12 @@ pub(crate) struct ClusterOutput {
     #[schema(required)]
     leader_id: Option<u64>,
     term: u64,
+    /// The last entry of the log that this node has applied.
     applied_index: u64,
+    /// Digest of everything written up to `applied_index`, 16 hexadecimal digits: nodes of one release that show the same
+    /// index show the same digest, unless their states differ. Null while this node's state goes back to a release that kept none.
+    #[schema(required)]
+    state_digest: Option<String>,
     shard_map_version: u64,
     members: Vec<MemberOutput>,
 }
@@ -48,7 +53,7 @@ struct MemberOutput {
 /// Get the cluster.
 ///
 /// What the node that answers knows of the cluster: who leads, and for each member its role, liveness, applied index and
-/// number of shards. It answers without a leader, too.
+/// number of shards; and of itself a digest of its state. It answers without a leader, too.
 #[utoipa::path(
     get, path = "/v1/cluster", operation_id = "getCluster", tag = "Cluster",
     responses((status = 200, description = "The cluster as this node sees it.", body = ClusterOutput)),
@@ -67,6 +72,7 @@ impl From<Overview> for ClusterOutput {
             leader_id: overview.leader.map(|leader| leader.0),
             term: overview.term,
             applied_index: overview.applied,
+            state_digest: overview.digest.map(|digest| digest.to_string()),
             shard_map_version: overview.shard_map_version,
             members: overview.members.into_iter().map(MemberOutput::from).collect(),
         }

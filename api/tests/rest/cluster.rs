@@ -2,6 +2,7 @@ use crate::service::{KEY, NODE, Service, eventually, request};
 use domain::shard::SHARDS;
 use raft::command::{Command, SetShardMap};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 #[tokio::test]
 async fn every_node_shows_the_same_members() {
@@ -11,6 +12,7 @@ async fn every_node_shows_the_same_members() {
     service.cluster().await.propose(deal).await.unwrap();
     service.caught_up().await;
     let term = service.node(NODE).cluster.status().term;
+    let mut states = BTreeSet::new();
     for node in service.nodes() {
         // How far the others are is told with signs of life.
         let data = eventually("members that are equally far", async || {
@@ -24,6 +26,9 @@ async fn every_node_shows_the_same_members() {
             (&data["node_id"], &data["term"], &data["shard_map_version"]),
             (&json!(node.id.0), &json!(term), &json!(1))
         );
+        let digest = data["state_digest"].as_str().unwrap();
+        assert!(digest.len() == 16 && u64::from_str_radix(digest, 16).is_ok(), "{digest}");
+        states.insert((data["applied_index"].as_u64(), digest.to_owned()));
         let members = data["members"].as_array().unwrap();
         assert_eq!(members.len(), 3);
         for (id, member) in (1..).zip(members) {
@@ -40,6 +45,16 @@ async fn every_node_shows_the_same_members() {
             assert!(member["rpc_addr"].is_string() && member["version"] != Value::Null, "{member}");
         }
     }
+    // Nothing was written meanwhile, so all have shown the same entry.
+    assert_eq!(states.len(), 1, "{states:?}");
+
+    service.call("POST", "/v1/spaces", json!({"name": "one more"})).await.data(201);
+    service.caught_up().await;
+    for node in service.nodes() {
+        let data = node.send(request(KEY, "GET", "/v1/cluster", "")).await.data(200);
+        states.insert((data["applied_index"].as_u64(), data["state_digest"].as_str().unwrap().to_owned()));
+    }
+    assert_eq!(states.len(), 2, "{states:?}");
 }
 
 #[tokio::test]

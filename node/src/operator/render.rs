@@ -96,6 +96,7 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                 "leader_id": overview.leader.map(|leader| leader.0),
                 "term": overview.term,
                 "applied_index": overview.applied,
+                "state_digest": overview.digest.map(|digest| digest.to_string()),
                 "shard_map_version": overview.shard_map_version,
                 "members": members.collect::<Vec<_>>(),
             }))
@@ -119,7 +120,10 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
             });
             let members =
                 table(&["NODE", "ROLE", "LIVE", "APPLIED", "SHARDS", "RPC", "API", "VERSION"], rows);
-            format!("Node {} says: {leader}, term {}.\n\n{members}", overview.node, overview.term)
+            let state = overview.digest.map_or_else(String::new, |digest| {
+                format!("Its state after entry {} has the digest {digest}.\n", overview.applied)
+            });
+            format!("Node {} says: {leader}, term {}.\n{state}\n{members}", overview.node, overview.term)
         }
     }
 }
@@ -160,6 +164,7 @@ mod tests {
     use domain::account::Plan;
     use domain::id::{AccountId, KeyId, NodeId};
     use raft::{MemberOverview, Role};
+    use storage::Digest;
 
     const AT: Timestamp = Timestamp::from_millis(1_775_830_920_999);
 
@@ -234,11 +239,13 @@ acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
             leader: Some(NodeId(1)),
             term: 7,
             applied: 900,
+            digest: Some(Digest::from_u64(0x00ab_cdef)),
             shard_map_version: 3,
             members: vec![member(1, Role::Leader, true, None), member(2, Role::Follower, false, Some(900))],
         };
         let expected = "\
 Node 2 says: node 1 leads, term 7.
+Its state after entry 900 has the digest 0000000000abcdef.
 
 NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERSION
 1     leader    yes   -        128     10.0.0.1:9080  http://10.0.0.1:8080  0.1.0
@@ -247,7 +254,14 @@ NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERS
         assert_eq!(cluster(OutputFormat::Text, &overview), expected);
         let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &overview)).unwrap();
         assert_eq!((&value["leader_id"], &value["members"][0]["role"]), (&json!(1), &json!("leader")));
-        let lost = Overview { leader: None, ..overview };
-        assert!(cluster(OutputFormat::Text, &lost).starts_with("Node 2 says: nobody leads"));
+        assert_eq!(
+            (&value["applied_index"], &value["state_digest"]),
+            (&json!(900), &json!("0000000000abcdef"))
+        );
+        let lost = Overview { leader: None, digest: None, ..overview };
+        let text = cluster(OutputFormat::Text, &lost);
+        assert!(text.starts_with("Node 2 says: nobody leads, term 7.\n\nNODE"), "{text}");
+        let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &lost)).unwrap();
+        assert_eq!(value["state_digest"], Value::Null);
     }
 }

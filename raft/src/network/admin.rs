@@ -9,8 +9,8 @@ use proto::admin::{
     Account, AdministerRequest, AdministerResponse, InspectRequest, InspectResponse, ListAccountsRequest,
     ListAccountsResponse, Member,
 };
-use storage::Read;
 use storage::schema::{AccountUsage, Accounts};
+use storage::{Digest, Read};
 use tonic::{Request, Response, Status};
 
 /// Accounts in one answer, which is read in one look at the state.
@@ -107,6 +107,7 @@ impl From<Overview> for InspectResponse {
             leader: overview.leader.map(|leader| leader.0),
             term: overview.term,
             applied: overview.applied,
+            digest: overview.digest.map(Digest::to_u64),
             shard_map_version: overview.shard_map_version,
             members: members.collect(),
         }

@@ -15,6 +15,7 @@ use proto::admin::{
 };
 use std::future::Future;
 use std::time::Duration;
+use storage::Digest;
 use tokio::time::timeout;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -237,6 +238,7 @@ impl TryFrom<InspectResponse> for Overview {
             leader: response.leader.map(NodeId),
             term: response.term,
             applied: response.applied,
+            digest: response.digest.map(Digest::from_u64),
             shard_map_version: response.shard_map_version,
             members: members.collect::<Result<_, _>>()?,
         })

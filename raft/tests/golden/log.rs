@@ -10,9 +10,9 @@ use openraft::storage::{
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, Membership};
 use raft::codec::{decode_entry, encode_entry, encode_proposal};
-use raft::{LogStore, Payload, StateMachine, TypeConfig};
+use raft::{LogStore, Payload, Position, StateMachine, TypeConfig};
 use std::collections::{BTreeMap, BTreeSet};
-use storage::{MetaSlot, Settings, Storage};
+use storage::{Digest, MetaSlot, Settings, Storage};
 use tempfile::TempDir;
 
 pub(crate) type Entry = EntryOf<TypeConfig>;
@@ -121,12 +121,24 @@ pub(crate) fn marks() -> Vec<Line> {
         last_log_id: Some(applied),
         last_membership: membership.clone(),
     };
-    let line = |name: &str, sample| Line::new(name, Body::Versioned, sample, mark_of, read_mark);
-    vec![
-        line("mark/plain", meta(log_id(4, 3, 300), &plain)),
-        line("mark/joint", meta(log_id(4, 3, 9), &joint)),
-        line("mark/no-members", meta(log_id(4, 3, 300), &StoredMembership::default())),
-    ]
+    let metas = [
+        ("plain", meta(log_id(4, 3, 300), &plain)),
+        ("joint", meta(log_id(4, 3, 9), &joint)),
+        ("no-members", meta(log_id(4, 3, 300), &StoredMembership::default())),
+    ];
+    let line = |name: String, sample| {
+        let encode = |(meta, _): &(SnapshotMeta, Option<Digest>)| mark_of(meta);
+        Line::new(name, Body::Versioned, sample, encode, read_mark)
+    };
+    let mut lines = Vec::new();
+    for (name, meta) in metas {
+        // As it was before states had digests.
+        lines.push(line(format!("mark/{name}"), (meta.clone(), None)).readable());
+        let digest = read_mark(&mark_of(&meta)).unwrap().1;
+        assert!(digest.is_some(), "{name} has no digest");
+        lines.push(line(format!("mark/digest-{name}"), (meta, digest)));
+    }
+    lines
 }
 
 /// The mark of a state to which this was applied.
@@ -150,10 +162,12 @@ fn mark_of(meta: &SnapshotMeta) -> Vec<u8> {
     snapshot.snapshot.mark.to_vec()
 }
 
-fn read_mark(bytes: &[u8]) -> Result<SnapshotMeta, String> {
+/// What a mark says, with the digest of the state.
+fn read_mark(bytes: &[u8]) -> Result<(SnapshotMeta, Option<Digest>), String> {
     let (_dir, storage) = open();
     storage.state.begin().commit(bytes.to_vec().into()).map_err(text)?;
-    let mut machine = StateMachine::new(storage.state).map_err(text)?;
+    let mut machine = StateMachine::new(storage.state.clone()).map_err(text)?;
+    let position = Position::of(&storage.state.view()).map_err(text)?;
     TypeConfig::run(async move {
         let built = machine.get_snapshot_builder().await.build_snapshot().await.map_err(text)?;
         let found = machine.get_current_snapshot().await.map_err(text)?;
@@ -161,7 +175,8 @@ fn read_mark(bytes: &[u8]) -> Result<SnapshotMeta, String> {
         let meta = SnapshotMeta { last_log_id, last_membership };
         assert_eq!(built.meta, meta);
         assert_eq!(found.map(|snapshot| snapshot.meta).as_ref(), Some(&meta));
-        Ok(meta)
+        assert_eq!(meta.last_log_id.map_or(0, |id| id.index), position.applied);
+        Ok((meta, position.digest))
     })
 }
 

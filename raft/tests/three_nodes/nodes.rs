@@ -8,7 +8,7 @@ use domain::node::SessionId;
 use domain::rejection::Rejection;
 use domain::time::{Clock, Timestamp};
 use raft::command::{Applied, Bootstrap, Command, CreateJob, RunJob};
-use raft::{Cluster, ProposeError, Secret, Settings, SnapshotSettings};
+use raft::{Cluster, Position, ProposeError, Secret, Settings, SnapshotSettings};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -275,16 +275,18 @@ impl Nodes {
         .await
     }
 
-    /// Waits until these nodes have applied the same log and have the same state.
+    /// Waits until these nodes have applied the same log, have the same state, and have come to it by the same writes.
     pub(crate) async fn same_state(&self, nodes: &[usize]) {
         eventually("equal states", || async {
             let seen: Vec<_> = nodes
                 .iter()
                 .map(|node| {
-                    (self.cluster(*node).status().applied, self.storage(*node).state.digest().unwrap())
+                    let state = &self.storage(*node).state;
+                    (Position::of(&state.view()).unwrap(), state.digest().unwrap())
                 })
                 .collect();
-            if seen.iter().all(|one| *one == seen[0]) { Ok(()) } else { Err(format!("{seen:?}")) }
+            let is_known = seen[0].0.digest.is_some();
+            if is_known && seen.iter().all(|one| *one == seen[0]) { Ok(()) } else { Err(format!("{seen:?}")) }
         })
         .await;
     }

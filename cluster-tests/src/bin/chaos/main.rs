@@ -232,6 +232,8 @@ async fn live(
     .await?;
     // So that what was due until now is over, one way or the other.
     sleep(GRACE).await;
+    let index = cluster.same_state(READY_DEADLINE).await?;
+    say(format!("all nodes have written the same up to log entry {index}"));
     history.events.extend(workload::read_executions(&cluster.apis(), &lasting, CONNECTIONS).await?);
     cluster.check_running()?;
     Ok(healed)
