@@ -142,7 +142,9 @@ async fn an_operator_may_ask_any_node() {
     assert_eq!(names(&status["members"][0]), names(&shown["members"][0]));
     let table = justrun(&cluster, follower, "secret", "cluster status", "").await.unwrap();
     assert!(table.starts_with(&format!("Node {} says: node {} leads", follower + 1, leader + 1)), "{table}");
-    assert_eq!(table.lines().count(), 6, "{table}");
+    let state = table.lines().nth(1).unwrap_or_default();
+    assert!(state.starts_with("Its state after entry ") && state.contains(" has the digest "), "{table}");
+    assert_eq!(table.lines().count(), 7, "{table}");
 
     // What goes wrong is said in one line.
     let error = |result: Result<String, OperateError>| result.unwrap_err().to_string();
