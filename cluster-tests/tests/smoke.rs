@@ -6,7 +6,7 @@ use cluster_tests::{
     api::NewJob,
     binary::Binary,
     check::{
-        Observation, Window, check_all, every_firing_once,
+        CLAIM_AHEAD, Observation, Window, check_all, every_firing_once,
         on_time::{Bound, Scope, samples, summarize},
         report,
     },
@@ -31,9 +31,6 @@ const TEST_DEADLINE: Duration = Duration::from_secs(240);
 /// What may be under way at the edges of the observation: as late as the latest call may be.
 const GRACE: Duration = Duration::from_secs(8);
 
-/// The default of `--claim-ahead-ms`: nobody else may start what a node claimed before it died, so
-/// instants up to this long after a kill belong to it.
-const CLAIM_AHEAD: Duration = Duration::from_secs(2);
 /// A node counts as dead after 2.5 s, an election may come first, and then its executions are given to others.
 const TAKEOVER: Duration = Duration::from_secs(6);
 /// Instants far from any fault. Loose, because debug builds of three nodes share a small machine with whatever

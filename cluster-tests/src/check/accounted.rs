@@ -1,7 +1,7 @@
 //! Every due instant is on record, for every job whose executions were read: it ran, or it failed or was skipped and the
 //! record says why. A record of several firings that were missed counts for all of them.
 
-use super::{Instant, Observation, Violation, must_fire};
+use super::{Fires, Instant, Observation, Violation};
 use crate::{
     due::Due,
     history::{History, JobCreated, JobRead},
@@ -64,13 +64,14 @@ fn unaccounted(
     let shown = history.executions().filter(|execution| execution.job == job.job);
     let recorded: HashSet<_> = shown.filter_map(|execution| execution.scheduled_s).collect();
     let skips = skips(history, &job.job);
+    let fires = Fires::of(history, &job.job, observation.grace);
     let grace_us = micros(observation.grace);
     let after_s = (job.acknowledged_us + grace_us).div_euclid(SECOND_US);
     let until_s = (observation.until_us.min(read.asked_us) - grace_us).div_euclid(SECOND_US);
     for due_s in due.between(after_s, until_s) {
         let instant = Instant { job: job.job.clone(), due_s };
         let is_recorded = recorded.contains(&due_s) || skips.iter().any(|skip| skip.contains(&due_s));
-        if !is_recorded && must_fire(history, &instant, observation.grace) {
+        if !is_recorded && fires.at(&instant) {
             violations.push(Violation::Unaccounted(instant));
         }
     }

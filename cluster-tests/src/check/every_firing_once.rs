@@ -7,7 +7,7 @@
 //! A job sent at most once may miss an instant in such a window. While no quorum ran, an instant may be on record as
 //! skipped instead; and a job that was paused or deleted need not be called.
 
-use super::{Instant, Observation, Violation, Window, accounted, must_fire};
+use super::{Fires, Instant, Observation, Violation, Window, accounted};
 use crate::{
     due::Due,
     history::{Call, Delivery, History, JobCreated},
@@ -98,9 +98,10 @@ fn missing(
     let after_s = (job.acknowledged_us + grace_us).div_euclid(SECOND_US);
     let until_s = (observation.until_us - grace_us).div_euclid(SECOND_US);
     let skipped = accounted::skips(history, &job.job);
+    let fires = Fires::of(history, &job.job, observation.grace);
     for due_s in due.between(after_s, until_s) {
         let instant = Instant { job: job.job.clone(), due_s };
-        if runs.contains_key(&instant) || !must_fire(history, &instant, observation.grace) {
+        if runs.contains_key(&instant) || !fires.at(&instant) {
             continue;
         }
         let within = |windows: &[Window]| windows.iter().any(|window| window.contains(instant.due_us()));

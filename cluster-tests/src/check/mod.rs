@@ -90,8 +90,9 @@ pub struct Observation {
     pub lateness: Vec<on_time::Bound>,
 }
 
-/// What nodes claim ahead by default.
-const CLAIM_AHEAD: Duration = Duration::from_secs(2);
+/// The default of `--claim-ahead-ms`: nobody else may start what a node claimed before it died, so instants up to this long
+/// after its death belong to it.
+pub const CLAIM_AHEAD: Duration = Duration::from_secs(2);
 /// After a quorum runs again: an election, the nodes' signs of life, and a look at what is due.
 const RECOVERY: Duration = Duration::from_secs(15);
 
@@ -137,7 +138,7 @@ pub fn disturbed_windows(history: &History) -> Vec<Window> {
     let before = Duration::from_secs(u64::from(timeout_sec));
     let ends = |fault: &Fault| match fault.kind {
         FaultKind::Kill => Some(fault.at_us),
-        FaultKind::Pause | FaultKind::Cut => Some(run_on(history, fault)),
+        FaultKind::Pause | FaultKind::Cut => Some(back_us(history, fault)),
         FaultKind::Terminate | FaultKind::Resume | FaultKind::Restart | FaultKind::Heal => None,
     };
     let window = |fault: &Fault| {
@@ -147,8 +148,8 @@ pub fn disturbed_windows(history: &History) -> Vec<Window> {
     history.faults().filter_map(window).collect()
 }
 
-/// When a node that was stopped or cut off went on, or was killed instead.
-fn run_on(history: &History, away: &Fault) -> i64 {
+/// When a node that went away came back, or something else was done to it; never, if it did not.
+pub fn back_us(history: &History, away: &Fault) -> i64 {
     let later = history.faults().filter(|fault| fault.node == away.node && fault.at_us > away.at_us);
     later.map(|fault| fault.at_us).min().unwrap_or(i64::MAX)
 }
@@ -183,14 +184,26 @@ pub fn outage_windows(history: &History, nodes: usize, recovery: Duration) -> Ve
     windows
 }
 
-/// Whether a job must fire at an instant: it was not paused or gone, nor about to be, nor only just back.
-fn must_fire(history: &History, instant: &Instant, grace: Duration) -> bool {
-    let grace_us = micros(grace);
-    let mut stops = history.stops().filter(|stopped| stopped.job == instant.job);
-    !stops.any(|stopped| {
-        let until_us = stopped.resumed_us.map_or(i64::MAX, |resumed_us| resumed_us + grace_us);
-        (stopped.asked_us - grace_us..=until_us).contains(&instant.due_us())
-    })
+/// When a job must fire: not while it was paused or gone, nor about to be, nor only just back.
+struct Fires {
+    /// When it need not.
+    stopped: Vec<Window>,
+}
+
+impl Fires {
+    fn of(history: &History, job: &str, grace: Duration) -> Self {
+        let grace_us = micros(grace);
+        let stops = history.stops().filter(|stopped| stopped.job == job);
+        let stopped = stops.map(|stopped| Window {
+            from_us: stopped.asked_us - grace_us,
+            until_us: stopped.resumed_us.map_or(i64::MAX, |resumed_us| resumed_us + grace_us),
+        });
+        Self { stopped: stopped.collect() }
+    }
+
+    fn at(&self, instant: &Instant) -> bool {
+        !self.stopped.iter().any(|window| window.contains(instant.due_us()))
+    }
 }
 
 /// Checks every property of the table.

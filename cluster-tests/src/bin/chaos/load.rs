@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// A request that takes longer is given up, and asked again of another node.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Before an attempt that had no answer is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How long a job runs, and how long it then stands still.

@@ -11,7 +11,7 @@ use cluster_tests::{
     Error,
     binary::{Binary, Profile},
     check::{
-        Observation,
+        CLAIM_AHEAD, Observation,
         on_time::{Bound, Scope},
     },
     cluster::{Cluster, Settings},
@@ -36,10 +36,9 @@ const OPERATION_TIMEOUT: Duration = Duration::from_millis(700);
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// What may be under way at the edges of the observation: as late as the latest call may be.
 const GRACE: Duration = Duration::from_secs(12);
-/// An instant is troubled from this long before a fault, since nodes claim ahead,
-const CLAIM_AHEAD: Duration = Duration::from_secs(2);
-/// until this long after its node came back: an election, the death noticed (2.5 s), executions given to others; and a node
-/// that comes back reads its state on the same two cores.
+/// An instant is troubled from before a fault, since nodes claim ahead, until this long after its node came back: an
+/// election, the death noticed (2.5 s), executions given to others; and a node that comes back reads its state on the same
+/// two cores.
 const TAKEOVER: Duration = Duration::from_secs(8);
 /// Far from any fault, on a machine that three nodes, the target and this program share.
 const CALM_P99_US_MAX: i64 = SECOND_US / 4;
@@ -106,7 +105,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     }
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let again = format!(
-        "chaos --seed {seed} --minutes {} --faults {} --nodes {} --jobs {} --users {} --operations {}",
+        "again: cargo run --release -p cluster-tests --bin chaos -- --seed {seed} --minutes {} --faults {} --nodes {} --jobs {} --users {} --operations {}",
         arguments.minutes,
         arguments.faults,
         arguments.nodes,
@@ -116,7 +115,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     );
     let binary = Binary::locate(Some(Profile::Release))?;
     say(format!("running {binary}"));
-    say(format!("again: cargo run --release -p cluster-tests --bin {}", again.replacen(' ', " -- ", 1)));
+    say(&again);
 
     let ids: Vec<u64> = (1..=u64::from(arguments.nodes)).collect();
     let net = match Net::build(&ids) {
@@ -153,7 +152,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     };
 
     let is_valid = judge(&history, usize::from(arguments.nodes), &healed);
-    say(format!("again: cargo run --release -p cluster-tests --bin {}", again.replacen(' ', " -- ", 1)));
+    say(&again);
     if is_valid {
         cluster.finish().await?;
     } else {

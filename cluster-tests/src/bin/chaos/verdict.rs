@@ -3,7 +3,7 @@
 use crate::plan::Fault;
 use cluster_tests::{
     check::{
-        Observation, PROPERTIES, Window, every_firing_once,
+        Observation, PROPERTIES, Window, back_us, every_firing_once,
         on_time::{Sample, Scope, samples, summarize},
     },
     history::{self, FaultKind, History, Outcome},
@@ -31,21 +31,13 @@ pub(crate) struct Healed {
 
 /// Around every fault: from before it, since nodes claim ahead, to when work has been given to others.
 pub(crate) fn troubled(history: &History, before: Duration, after: Duration) -> Vec<Window> {
-    let faults: Vec<_> = history.faults().collect();
-    let until = |fault: &history::Fault| {
-        let ends = |later: &&&history::Fault| later.node == fault.node && later.at_us > fault.at_us;
-        faults.iter().find(ends).map_or(i64::MAX, |later| later.at_us)
-    };
     let goes_away =
         |kind| matches!(kind, FaultKind::Kill | FaultKind::Terminate | FaultKind::Pause | FaultKind::Cut);
-    faults
-        .iter()
-        .filter(|fault| goes_away(fault.kind))
-        .map(|fault| Window {
-            from_us: Window::around(fault.at_us, before, before).from_us,
-            until_us: Window::around(until(fault), after, after).until_us,
-        })
-        .collect()
+    let window = |fault: &history::Fault| Window {
+        from_us: Window::around(fault.at_us, before, before).from_us,
+        until_us: Window::around(back_us(history, fault), after, after).until_us,
+    };
+    history.faults().filter(|fault| goes_away(fault.kind)).map(window).collect()
 }
 
 /// The page, and whether all is well.
