@@ -308,7 +308,7 @@ impl From<ProposeError> for ApiError {
             ProposeError::NoLeader => Self::NoLeader,
             ProposeError::Unknown => Self::OutcomeUnknown,
             ProposeError::TooLarge { .. } => Self::TooLarge { bytes_max: domain::limits::API_BODY_BYTES_MAX },
-            ProposeError::Stopping => Self::NotReady,
+            ProposeError::Stopping | ProposeError::ClockAstray => Self::NotReady,
         }
     }
 }

@@ -37,8 +37,8 @@ pub(crate) async fn live() -> axum::Json<Health> {
 
 /// Can this node serve?
 ///
-/// For load balancers: whether this node reaches a leader that has its quorum, so that reads and writes go through, and
-/// whether a new cluster has been set up, so that the first API key works.
+/// For load balancers: whether this node reaches a leader that has its quorum, so that reads and writes go through, whether
+/// its clock agrees with those of the other nodes, and whether a new cluster has been set up, so that the first API key works.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "getReadiness", tag = "Cluster", security(()),
     responses(
@@ -47,6 +47,9 @@ pub(crate) async fn live() -> axum::Json<Health> {
     ),
 )]
 pub(crate) async fn ready(State(deps): State<Shared>) -> Result<axum::Json<Health>, ApiError> {
+    if deps.cluster.contact().is_astray() {
+        return Err(ApiError::NotReady);
+    }
     match timeout(READY_WITHIN, deps.cluster.read_barrier()).await {
         Ok(Ok(())) if deps.read(|view| view.contains::<SecretsOf>(&()))? => {
             Ok(axum::Json(Health { status: "ready" }))

@@ -10,6 +10,8 @@ use std::{
 
 /// Names a binary to use instead of the one beside the harness.
 pub const BINARY_VARIABLE: &str = "JUSTRUN_BIN";
+/// The same for the binary that has faults.
+pub const FAULTS_BINARY_VARIABLE: &str = "JUSTRUN_FAULTS_BIN";
 
 /// A build profile of the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,20 +65,33 @@ impl Binary {
     /// # Errors
     /// [`Error::Build`] with the last lines of the build, or with what is wrong with `JUSTRUN_BIN`.
     pub fn locate(profile: Option<Profile>) -> Result<Self, Error> {
-        if let Some(named) = env::var_os(BINARY_VARIABLE) {
+        Self::find(BINARY_VARIABLE, "justrun", &[], profile)
+    }
+
+    /// As [`Binary::locate`], the build that a test can put faults into: `justrun-faults`, or what `JUSTRUN_FAULTS_BIN`
+    /// names.
+    ///
+    /// # Errors
+    /// As [`Binary::locate`].
+    pub fn with_faults(profile: Option<Profile>) -> Result<Self, Error> {
+        Self::find(FAULTS_BINARY_VARIABLE, "justrun-faults", &["--features", "faults"], profile)
+    }
+
+    fn find(variable: &str, name: &str, flags: &[&str], profile: Option<Profile>) -> Result<Self, Error> {
+        if let Some(named) = env::var_os(variable) {
             let path = PathBuf::from(named);
             return if path.is_file() {
                 Ok(Self::at(path))
             } else {
-                Err(Error::Build(format!("{BINARY_VARIABLE} names {}, which is no file", path.display())))
+                Err(Error::Build(format!("{variable} names {}, which is no file", path.display())))
             };
         }
         let own = env::current_exe().map_err(Error::io("find the harness's own binary"))?;
         let (target_dir, profile) = place(&own, profile)
             .ok_or_else(|| Error::Build(format!("{} lies in no target folder", own.display())))?;
-        let path = target_dir.join(profile.folder()).join("justrun");
+        let path = target_dir.join(profile.folder()).join(name);
         if !path.is_file() {
-            build(&target_dir, profile)?;
+            build(name, flags, &target_dir, profile)?;
         }
         Ok(Self::at(path))
     }
@@ -96,11 +111,12 @@ fn place(own: &Path, profile: Option<Profile>) -> Option<(PathBuf, Profile)> {
     Some((folder.parent()?.to_owned(), profile.unwrap_or(built_with)))
 }
 
-fn build(target_dir: &Path, profile: Profile) -> Result<(), Error> {
+fn build(name: &str, flags: &[&str], target_dir: &Path, profile: Profile) -> Result<(), Error> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "-p", "node", "--bin", "justrun", "--profile", profile.name(), "--target-dir"])
+        .args(["build", "-p", "node", "--bin", name, "--profile", profile.name(), "--target-dir"])
         .arg(target_dir)
+        .args(flags)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .output()
         .map_err(Error::io("run cargo"))?;

@@ -48,13 +48,15 @@ pub struct Settings {
     pub flags: Vec<String>,
     /// The nodes' own network; without it all are on the loopback interface.
     pub net: Option<Arc<Net>>,
+    /// Whether the binary is one that faults can be put into.
+    pub has_faults: bool,
 }
 
 impl Settings {
     /// Three nodes without limits on requests, which a run would soon reach.
     pub fn new(binary: Binary) -> Self {
         let flags = ["--rate-limit-general=0", "--rate-limit-run=0"].map(str::to_owned).to_vec();
-        Self { binary, nodes: 3, flags, net: None }
+        Self { binary, nodes: 3, flags, net: None, has_faults: false }
     }
 }
 
@@ -282,6 +284,21 @@ impl Cluster {
         Ok(fault)
     }
 
+    /// Puts faults into a node, in place of those it has; see `node/src/faults.rs`. It has them within a moment.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn put_faults(&self, id: u64, faults: &str) -> Result<(), Error> {
+        // Under its name it is whole.
+        let (path, draft) = (self.faults_path(id), self.faults_path(id).with_extension("draft"));
+        std::fs::write(&draft, faults).map_err(Error::io("write a file of faults"))?;
+        std::fs::rename(&draft, &path).map_err(Error::io("put faults into a node"))
+    }
+
+    fn faults_path(&self, id: u64) -> PathBuf {
+        self.dir.path.join(format!("node-{id}.faults"))
+    }
+
     fn net(&self) -> Result<&Net, Error> {
         let none = || Error::Input("the nodes have no network of their own".to_owned());
         self.settings.net.as_deref().ok_or_else(none)
@@ -349,8 +366,11 @@ impl Cluster {
                 command.env_remove(name);
             }
         }
+        command.arg("server");
+        if self.settings.has_faults {
+            command.arg("--faults-file").arg(self.faults_path(id));
+        }
         command
-            .arg("server")
             .args(["--node-id", &id.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir(id))

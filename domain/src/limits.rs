@@ -112,6 +112,9 @@ pub const KEY_USE_NOTED_EVERY: Duration = Duration::from_secs(60);
 pub const CLAIM_AHEAD_DEFAULT: Duration = Duration::from_millis(2_000);
 /// A node that the leader has not heard of for this long is dead; its executions go to others.
 pub const NODE_TIMEOUT: Duration = Duration::from_millis(2_500);
+/// How far the wall clock of a node may be from those of the others. Synchronised clocks are within a tenth of it; beyond it
+/// firings would be early or late by more than anybody expects.
+pub const CLOCK_ERROR_MAX: Duration = Duration::from_millis(1_000);
 /// How often a node reports to the leader.
 pub const PING_INTERVAL: Duration = Duration::from_millis(250);
 /// A firing this late was missed, and the job's misfire policy decides what happens to it. Longer

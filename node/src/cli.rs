@@ -197,6 +197,9 @@ pub(crate) struct ServerArgs {
         hide = true
     )]
     pub(crate) exit_with_stdin: Option<bool>,
+    /// Follow this file of faults: for tests, and refused by builds that have none
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) faults_file: Option<PathBuf>,
     /// How log lines are written [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,

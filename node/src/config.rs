@@ -184,6 +184,8 @@ pub struct ServerSettings {
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
     /// `dev` that started it.
     pub exit_with_stdin: bool,
+    /// What a test breaks this node with. None unless this build has the feature `faults`.
+    pub faults_file: Option<PathBuf>,
     /// How log lines are written.
     pub log_format: LogFormat,
 }
@@ -312,8 +314,18 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         services,
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
+        faults_file: args.faults_file.map(faults_file).transpose()?,
         log_format: args.log_format.unwrap_or_default(),
     })
+}
+
+/// A clock that can be set wrong from outside has no place where anybody depends on it.
+fn faults_file(path: PathBuf) -> Result<PathBuf, ConfigError> {
+    if cfg!(feature = "faults") {
+        Ok(path)
+    } else {
+        Err(invalid("faults-file", "is for tests, and this build has no faults"))
+    }
 }
 
 fn smtp(url: Option<Secret>, from: Option<String>) -> Result<Option<SmtpSettings>, ConfigError> {

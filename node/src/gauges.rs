@@ -24,6 +24,7 @@ pub(crate) async fn run(
         metrics::gauge!("justrun_raft_term").set(level(status.term));
         metrics::gauge!("justrun_raft_is_leader").set(f64::from(u8::from(status.is_leader())));
         metrics::gauge!("justrun_raft_applied_index").set(level(status.applied));
+        metrics::gauge!("justrun_clock_astray").set(f64::from(u8::from(cluster.contact().is_astray())));
         let meta = cluster.state().view().get::<Metas>(&())?.unwrap_or_default();
         metrics::gauge!("justrun_jobs", "status" => "active").set(level(meta.jobs_active));
         metrics::gauge!("justrun_jobs", "status" => "paused").set(level(meta.jobs_paused));

@@ -13,6 +13,8 @@ pub mod config; // settings of everything, checked once
 mod coordinator; // the leader deals shards and buries the dead
 pub mod dev; // a whole cluster to try
 pub mod executor; // requests to targets
+#[cfg(feature = "faults")]
+pub mod faults; // what tests break a node with
 pub mod files; // how many files may be open
 mod founder; // the first account
 mod gauges; // metrics that show a level

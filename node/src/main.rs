@@ -3,7 +3,7 @@
 use domain::limits::PING_INTERVAL;
 use mimalloc::MiMalloc;
 use node::bootstrap::{Listeners, Outside, explain_bind, run};
-use node::clock::SystemClock;
+use node::clock::{Sleeper, SystemClock};
 use node::config::{self, DevSettings, Invocation, OperatorSettings, ServerSettings};
 use node::{dev, files, operator, telemetry};
 use std::error::Error;
@@ -23,7 +23,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Nothing was started: the settings, a port or the data directory cannot be used, and starting again will not help.
 const EXIT_NOT_STARTED: u8 = 2;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let invocation = match config::parse(std::env::args_os(), |key| std::env::var(key).ok()) {
         Ok(invocation) => invocation,
         Err(error) => return refuse(&error),
@@ -84,7 +84,7 @@ fn start_server(settings: ServerSettings) -> ExitCode {
     };
     let rendered = metrics.clone();
     let outside = Outside {
-        sleeper: Arc::new(SystemClock::new()),
+        sleeper: clock(&settings),
         metrics: Arc::new(move || rendered.render()),
         upkeep: Arc::new(move || metrics.upkeep()),
         ping_interval: PING_INTERVAL,
@@ -101,6 +101,19 @@ fn start_server(settings: ServerSettings) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.stops_the_start() => refuse(&error),
         Err(error) => fail(&error),
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+fn clock(_: &ServerSettings) -> Arc<dyn Sleeper> {
+    Arc::new(SystemClock::new())
+}
+
+#[cfg(feature = "faults")]
+fn clock(settings: &ServerSettings) -> Arc<dyn Sleeper> {
+    match &settings.faults_file {
+        Some(path) => Arc::new(node::faults::FaultyClock::following(path.clone())),
+        None => Arc::new(SystemClock::new()),
     }
 }
 

@@ -143,6 +143,10 @@ fn describe() {
     );
     describe_gauge!("justrun_raft_term", "Current raft term");
     describe_gauge!("justrun_raft_is_leader", "1 on the leader, 0 elsewhere");
+    describe_gauge!(
+        "justrun_clock_astray",
+        "1 while the clock of this node differs from those of the others and it does nothing"
+    );
     describe_gauge!("justrun_raft_applied_index", "Index of the last log entry applied on this node");
     describe_histogram!(
         "justrun_raft_commit_seconds",

@@ -1,12 +1,15 @@
-//! Who has heard of whom, and when: the leader of the nodes, a node of the leader.
+//! Who has heard of whom, and when: the leader of the nodes, a node of the leader. And whose clock can be believed.
 
+use crate::belief::{Belief, Comparison, Reading, Word, compare, judge};
 use crate::types::{Raft, RaftMetrics};
 use domain::id::NodeId;
-use domain::time::Clock;
+use domain::limits;
+use domain::time::{Clock, Timestamp};
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant, ServerState};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use proto::cluster as pb;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +38,12 @@ struct Known {
     heard: BTreeMap<NodeId, (Duration, u64)>,
     /// How far the leader said that each member is.
     told: BTreeMap<NodeId, u64>,
+    /// What this node thinks of its wall clock.
+    belief: Belief,
+    /// The leader from whose clock this node's was last found to differ.
+    differs_from: Option<NodeId>,
+    /// What each node said of its clock while this one leads, and when.
+    words: BTreeMap<NodeId, (Duration, Word)>,
 }
 
 impl std::fmt::Debug for Contact {
@@ -56,10 +65,25 @@ impl Contact {
         Some(self.shared.clock.elapsed().saturating_sub(heard))
     }
 
-    /// Whether [`Contact::since_leader`] is at most `within`.
+    /// Whether [`Contact::since_leader`] is at most `within`, and this node's wall clock can be believed.
     #[must_use]
     pub fn is_in_touch(&self, within: Duration) -> bool {
-        self.since_leader().is_some_and(|since| since <= within)
+        self.since_leader().is_some_and(|since| since <= within) && self.believes(self.shared.clock.now())
+    }
+
+    /// Whether the wall clock of this node, which showed `now` just now, can be believed: the others agree with it, and it
+    /// has not jumped since they did. What is due by a clock that cannot be believed is not due.
+    #[must_use]
+    pub fn believes(&self, now: Timestamp) -> bool {
+        let now = Reading { wall: now, elapsed: self.shared.clock.elapsed() };
+        self.shared.known.lock().belief.holds(now)
+    }
+
+    /// Whether the wall clock of this node is known to be wrong, or has jumped and nobody has agreed with it since.
+    #[must_use]
+    pub fn is_astray(&self) -> bool {
+        let now = self.shared.read();
+        self.shared.known.lock().belief.is_astray(now)
     }
 
     /// How long ago each other voter was heard of, counted from when this node began to lead at the earliest.
@@ -114,9 +138,59 @@ impl Contact {
         self.shared.known.lock().told = members;
     }
 
-    /// The clock that signs of life are measured by.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.shared.clock.elapsed()
+    /// Both clocks of this node.
+    pub(crate) fn read(&self) -> Reading {
+        self.shared.read()
+    }
+
+    /// What this node says of its clock to `to`.
+    pub(crate) fn clock_for(&self, to: NodeId) -> pb::Clock {
+        let now = self.shared.read();
+        let known = self.shared.known.lock();
+        pb::Clock {
+            wall_ms: now.wall.as_millis(),
+            is_believed: known.belief.holds(now),
+            differs: known.differs_from == Some(to),
+        }
+    }
+
+    /// Notes what `node` says of its clock. Whether the node counts as alive: one with a wrong clock is as good as silent,
+    /// so that what it holds goes to others.
+    pub(crate) fn hear_clock(&self, node: NodeId, clock: Option<pb::Clock>) -> bool {
+        let Some(clock) = clock else { return true };
+        let now = self.shared.read();
+        let theirs = i64::try_from(clock.wall_ms).unwrap_or(i64::MAX);
+        let ours = i64::try_from(now.wall.as_millis()).unwrap_or(i64::MAX);
+        let word = Word { ahead_ms: theirs.saturating_sub(ours), differs: clock.differs };
+        let mut known = self.shared.known.lock();
+        known.words.insert(node, (now.elapsed, word));
+        clock.is_believed || word.agrees()
+    }
+
+    /// Compares this node's clock with that of `leader`, who was asked at `sent` and has answered just now. Whether this
+    /// node's can be believed.
+    pub(crate) fn compare(&self, leader: NodeId, sent: Reading, theirs: Option<pb::Clock>) -> bool {
+        let received = self.shared.read();
+        let comparison = match theirs {
+            Some(theirs) => compare(sent, received, Timestamp::from_millis(theirs.wall_ms)),
+            None => Comparison::Agree,
+        };
+        let mut known = self.shared.known.lock();
+        match comparison {
+            Comparison::Agree => {
+                known.differs_from = None;
+                known.believe(Belief::Agreed(received), received);
+            }
+            Comparison::Differ => {
+                known.differs_from = Some(leader);
+                // Of a leader that does not believe its own clock nothing is learned.
+                if theirs.is_some_and(|theirs| theirs.is_believed) {
+                    known.believe(Belief::Astray, received);
+                }
+            }
+            Comparison::Unclear => {}
+        }
+        known.belief.holds(received)
     }
 
     /// Notes that a leader has answered what was sent at `sent`.
@@ -127,18 +201,33 @@ impl Contact {
 
     /// Follows this node's own office: to be called as often as signs of life are sent.
     pub(crate) fn follow_office(&self) {
-        let now = self.shared.clock.elapsed();
+        let reading = self.shared.read();
+        let now = reading.elapsed;
         let since_quorum = self.shared.since_quorum();
+        let voters: BTreeSet<NodeId> =
+            self.shared.metrics().membership_config.membership().voter_ids().map(NodeId).collect();
         let mut known = self.shared.known.lock();
         match since_quorum {
             Some(since) => {
                 if known.leads_since.is_none() {
                     known.heard.clear();
                     known.told.clear();
+                    known.words.clear();
                     known.leads_since = Some(now);
                 }
                 if since <= self.shared.lease {
                     known.leader_heard = known.leader_heard.max(Some(now.saturating_sub(since)));
+                }
+                known.words.retain(|_, (heard, _)| now.saturating_sub(*heard) < limits::NODE_TIMEOUT);
+                let words = known.words.iter().map(|(node, (_, word))| (*node, *word)).collect();
+                match judge(self.shared.me, &voters, &words) {
+                    Comparison::Agree => known.believe(Belief::Agreed(reading), reading),
+                    Comparison::Differ => known.believe(Belief::Astray, reading),
+                    // Nobody knows the time. Somebody's has to do, unless it has jumped.
+                    Comparison::Unclear if known.belief == Belief::Unknown && !words.is_empty() => {
+                        known.believe(Belief::Agreed(reading), reading);
+                    }
+                    Comparison::Unclear => {}
                 }
             }
             None => known.leads_since = None,
@@ -146,7 +235,27 @@ impl Contact {
     }
 }
 
+impl Known {
+    /// Changes what this node thinks of its clock, and says so.
+    fn believe(&mut self, belief: Belief, now: Reading) {
+        let before = self.belief.is_astray(now);
+        self.belief = belief;
+        match (before, belief.is_astray(now)) {
+            (false, true) => tracing::error!(
+                limit_ms = limits::CLOCK_ERROR_MAX.as_millis(),
+                "the clock of this node differs from those of the others; until they agree it claims, sends and writes nothing"
+            ),
+            (true, false) => tracing::warn!("the clock of this node agrees with those of the others again"),
+            (false, false) | (true, true) => {}
+        }
+    }
+}
+
 impl Shared {
+    fn read(&self) -> Reading {
+        Reading { wall: self.clock.now(), elapsed: self.clock.elapsed() }
+    }
+
     fn metrics(&self) -> RaftMetrics {
         self.raft.metrics().borrow_watched().clone()
     }

@@ -25,6 +25,9 @@ pub enum ProposeError {
     /// This node is stopping. The proposal was accepted nowhere.
     #[error("this node is stopping")]
     Stopping,
+    /// The instants in it may be wrong. The proposal was accepted nowhere.
+    #[error("the clock of this node differs from those of the others")]
+    ClockAstray,
 }
 
 /// Why the state cannot be shown to be up to date.

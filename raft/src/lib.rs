@@ -6,6 +6,7 @@
 //! Start at [`mod@command`] for what can change the state, then [`Cluster`] for how.
 
 pub mod apply; // one proposal, applied
+mod belief; // in this node's wall clock
 pub mod changes; // hints for the scheduler
 pub mod codec; // proposals, entries and marks to bytes
 pub mod command; // THE TABLE: what can change the state
@@ -245,6 +246,9 @@ impl Cluster {
         if bytes > PROPOSAL_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes });
         }
+        if self.shared.office.contact.is_astray() {
+            return Err(ProposeError::ClockAstray);
+        }
         let deadline = Instant::now() + patience;
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
@@ -287,6 +291,7 @@ impl Cluster {
     /// # Errors
     /// [`ReadError`].
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        fail::fail_point!("bug::stale-read", |_| Ok(()));
         let (reader, answer) = oneshot::channel();
         let asked = async {
             self.shared.readers.send(reader).await.map_err(|_| ReadError::Stopping)?;

@@ -77,6 +77,10 @@ impl Office {
         if proposal.len() > PROPOSAL_BYTES_MAX * 2 {
             return Err(Refused::NotLeader(None));
         }
+        // An entry says when it is, and the state's time never goes back.
+        if !self.contact.believes(self.clock.now()) {
+            return Err(Refused::NotLeader(None));
+        }
         let at = {
             let mut stamped = self.stamped.lock();
             *stamped = self.clock.now().max(*stamped);
@@ -205,6 +209,17 @@ impl Office {
         }
     }
 
+    /// Asks the voter that was heard of last to take over, if this node leads.
+    pub(crate) async fn resign(&self) {
+        let Some((successor, _)) = self.contact.heard().into_iter().min_by_key(|(_, since)| *since) else {
+            return;
+        };
+        tracing::warn!(to = %successor, "handing over leadership: the clock of this node cannot be believed");
+        if let Err(error) = self.raft.trigger().transfer_leader(successor.0).await {
+            tracing::debug!(%error, "leadership not handed over");
+        }
+    }
+
     /// Tells `leader` that this node is alive and how far it is. What a leader says that has heard it.
     pub(crate) async fn ping(
         &self,
@@ -214,15 +229,16 @@ impl Office {
         timeout: Duration,
     ) -> Option<ping_response::Heard> {
         let mut client = self.peers.cluster(leader).ok()?;
-        let asked = client.ping(PingRequest { node: self.me.0, session, applied });
+        let clock = Some(self.contact.clock_for(leader));
+        let asked = client.ping(PingRequest { node: self.me.0, session, applied, clock });
         match tokio::time::timeout(timeout, asked).await.ok()?.ok()?.into_inner().result? {
             ping_response::Result::Heard(heard) => Some(heard),
             ping_response::Result::NotLeader(_) => None,
         }
     }
 
-    /// What this node answers to a sign of life while it leads.
-    pub(crate) fn heard(&self) -> ping_response::Heard {
+    /// What this node answers to a sign of life of `node` while it leads.
+    pub(crate) fn heard(&self, node: NodeId) -> ping_response::Heard {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let progress = |(node, matched): (&u64, &Option<LogId>)| ping_response::Progress {
             node: *node,
@@ -231,6 +247,7 @@ impl Office {
         ping_response::Heard {
             committed: metrics.last_applied.map_or(0, |id| id.index),
             members: metrics.replication.iter().flatten().map(progress).collect(),
+            clock: Some(self.contact.clock_for(node)),
         }
     }
 

@@ -25,6 +25,8 @@ const FORMATION_INTERVAL: Duration = Duration::from_millis(200);
 const FORMATION_ROUNDS: u32 = 8;
 /// An unanswered sign of life is given up after so many intervals.
 const PING_PATIENCE: u32 = 2;
+/// Intervals for which a leader whose clock is astray waits before it gives its office to another.
+const ASTRAY_TICKS: u32 = 3;
 
 /// Forms the cluster if it does not exist yet, then sends signs of life until `stop`.
 pub(crate) async fn keep_in_touch(
@@ -58,24 +60,34 @@ pub(crate) async fn keep_in_touch(
 async fn signs_of_life(office: &Office, settings: &Settings, mut applied: watch::Receiver<u64>) {
     let mut ticks = interval(settings.ping_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut astray = 0;
     loop {
         ticks.tick().await;
         office.contact.follow_office();
-        let Some(leader) = office.leader().filter(|leader| *leader != office.me) else { continue };
+        let Some(leader) = office.leader().filter(|leader| *leader != office.me) else {
+            astray = if office.contact.is_astray() { astray + 1 } else { 0 };
+            // A clock that was put right has jumped as well, and the others say so at once.
+            if astray >= ASTRAY_TICKS {
+                office.resign().await;
+                astray = 0;
+            }
+            continue;
+        };
         let patience = settings.ping_interval * PING_PATIENCE;
-        let sent = office.contact.elapsed();
+        let sent = office.contact.read();
         let now_applied = *applied.borrow();
         let Some(heard) = office.ping(leader, settings.session.0, now_applied, patience).await else {
             continue;
         };
+        let is_believed = office.contact.compare(leader, sent, heard.clock);
         office
             .contact
             .learn(heard.members.iter().map(|member| (NodeId(member.node), member.matched)).collect());
         // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
         // holds was given to others. It is in touch only once it has applied that.
         let caught_up = applied.wait_for(|applied| *applied >= heard.committed);
-        if timeout(patience, caught_up).await.is_ok_and(|applied| applied.is_ok()) {
-            office.contact.leader_answered(sent);
+        if timeout(patience, caught_up).await.is_ok_and(|applied| applied.is_ok()) && is_believed {
+            office.contact.leader_answered(sent.elapsed);
         }
     }
 }

@@ -132,6 +132,7 @@ fn move_to_disk(shared: &Shared, frozen: &crate::overlay::Changes, mark: &Bytes)
     let tree = shared.layers.read_recursive().tree.clone();
     let path = tree.path().join(REDO);
     let write = || {
+        fail::fail_point!("state::flush", |_| Err(std::io::Error::other("a test has failed this")));
         let mut redo = ChunkWriter::new(BufWriter::new(File::create(&path)?), mark)?;
         for (key, value) in frozen {
             redo.push(key, value.as_deref())?;

@@ -69,6 +69,7 @@ fn the_defaults_are_those_of_the_manual() {
         services: Services::new("http://127.0.0.1:8080/"),
         claim_ahead: Duration::from_secs(2),
         exit_with_stdin: false,
+        faults_file: None,
         log_format: LogFormat::Text,
     };
     assert_eq!(server(REQUIRED, &[]), expected);

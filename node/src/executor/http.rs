@@ -276,7 +276,8 @@ fn report(
             number: attempt.attempt,
             node: attempt.node,
             started_at: started.at,
-            finished_at: clock.now(),
+            // Not by the wall clock, which may have jumped meanwhile: a retry is counted from here.
+            finished_at: started.at.plus(duration),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
             status_code: exchange.status.map(|status| status.as_u16()),
             failure: exchange.failure,

@@ -136,6 +136,11 @@ impl Executor {
             };
             let clock: &dyn Clock = sleeper.as_ref();
             let in_flight = InFlight::default();
+            #[cfg(feature = "faults")]
+            if is_planted("bug::late") {
+                sleeper.sleep(Duration::from_secs(3)).await;
+            }
+            let begun = clock.elapsed();
             let mut as_of = *ordered_at;
             loop {
                 let start = |at: Timestamp| {
@@ -147,13 +152,22 @@ impl Executor {
                 match client.send(request, clock, start).await {
                     Ok(report) => {
                         drop(in_flight);
+                        #[cfg(feature = "faults")]
+                        if is_planted("bug::doubled") {
+                            let _ = client.send(request, clock, |_| Ok::<(), Withheld>(())).await;
+                        }
+                        #[cfg(feature = "faults")]
+                        if is_planted("bug::lost-record") {
+                            return Ok(());
+                        }
                         recorder.record(execution, outcome(execution, job, node, *incarnation, report)).await;
                         return Ok(());
                     }
                     Err(Withheld::Wait) => {
                         sleeper.sleep(CONTACT_INTERVAL).await;
-                        // Unlike a busy target, a cluster without a leader can make it a missed one.
-                        as_of = clock.now();
+                        // Unlike a busy target, a cluster without a leader can make it a missed one. The wall clock may be why
+                        // it had to wait.
+                        as_of = ordered_at.plus(clock.elapsed().saturating_sub(begun));
                     }
                     Err(Withheld::Skip(reason)) => {
                         recorder.skip(execution, node, *incarnation, clock.now(), reason).await;
@@ -179,6 +193,12 @@ fn pass_on(ended: Result<Result<(), storage::Error>, JoinError>) -> Result<(), s
         // Nobody cancels an attempt but the end of the executor itself.
         Err(_) => Ok(()),
     }
+}
+
+/// Whether a test wants this mistake made.
+#[cfg(feature = "faults")]
+fn is_planted(bug: &str) -> bool {
+    fail::eval(bug, |_| ()).is_some()
 }
 
 /// Counts a request as in flight from its start until this is dropped.

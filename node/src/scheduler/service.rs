@@ -47,6 +47,8 @@ const OVERDUE_EVERY: Duration = Duration::from_secs(5);
 const OVERDUE_AFTER: Duration = Duration::from_secs(1);
 /// The longest sleep, so that a step of the clock is seen.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// How often a clock that cannot be believed is looked at again.
+const STANDSTILL: Duration = Duration::from_millis(50);
 /// Own claims read at once.
 const CLAIMS_READ_MAX: usize = 10_000;
 
@@ -169,10 +171,24 @@ impl Scheduler {
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), storage::Error> {
         let sleeper = Arc::clone(&self.sleeper);
         let lanes = self.lanes.clone();
+        let contact = self.cluster.contact();
+        let mut stands_still = false;
         let mut proposals: FuturesUnordered<BoxFuture<'static, ClaimAnswer>> = FuturesUnordered::new();
         self.reload()?;
         loop {
             let now = self.sleeper.now();
+            if !contact.believes(now) {
+                stands_still = true;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    () = sleeper.sleep(STANDSTILL) => continue,
+                }
+            }
+            if std::mem::take(&mut stands_still) {
+                // The wheel may have been turned by a clock that was wrong.
+                self.reload()?;
+            }
             self.turn(now).await?;
             self.refill(now)?;
             self.search_overdue(now)?;
@@ -209,7 +225,7 @@ impl Scheduler {
         for (_, timer) in self.wheel.advance(now) {
             match timer {
                 Timer::Claim(key) => self.queue_claim(key),
-                Timer::Fire(id, incarnation) => self.fire(id, incarnation).await?,
+                Timer::Fire(id, incarnation) => self.fire(id, incarnation, now).await?,
                 Timer::Deliver(id, incarnation) => self.deliver(id, incarnation).await?,
             }
         }
@@ -403,7 +419,22 @@ impl Scheduler {
                     self.wheel.insert(now.plus(CLAIM_AGAIN_AFTER), Timer::Claim(*key));
                     return Ok(None);
                 }
-                Ok(plan.and_then(|plan| claims::firing(job, &state, &plan, now)))
+                Ok(plan.and_then(|plan| {
+                    fail::fail_point!("bug::missed", |_| {
+                        let mut state = state.clone();
+                        let claim = claims::firing(job, &state, &plan, now)?;
+                        state.next_run_at =
+                            state.next_run_at.and_then(|cursor| plan.schedule.next_after(cursor));
+                        match (claim, claims::firing(job, &state, &plan, now)?) {
+                            (
+                                ClaimTarget::Firing { generation, scheduled_at, .. },
+                                ClaimTarget::Firing { next_run_at, .. },
+                            ) => Some(ClaimTarget::Firing { job, generation, scheduled_at, next_run_at }),
+                            (claim, _) => Some(claim),
+                        }
+                    });
+                    claims::firing(job, &state, &plan, now)
+                }))
             }
             DueItem::Execution(id) => {
                 let execution = view.get::<Executions>(&id)?.filter(|execution| execution.due == key.due);
@@ -466,8 +497,12 @@ impl Scheduler {
     }
 
     /// Hands a claimed execution whose instant has come to the executor, unless the state says no.
-    async fn fire(&mut self, id: ExecutionId, incarnation: Incarnation) -> Result<(), storage::Error> {
-        let now = self.sleeper.now();
+    async fn fire(
+        &mut self,
+        id: ExecutionId,
+        incarnation: Incarnation,
+        now: Timestamp,
+    ) -> Result<(), storage::Error> {
         let Some(Sight { execution, job, start }) = self.lookout.look(id, incarnation, now)? else {
             return Ok(());
         };

@@ -28,7 +28,9 @@ impl From<ProposeError> for Status {
     fn from(error: ProposeError) -> Self {
         let text = error.to_string();
         match error {
-            ProposeError::NoLeader | ProposeError::Stopping => Self::aborted(text),
+            ProposeError::NoLeader | ProposeError::Stopping | ProposeError::ClockAstray => {
+                Self::aborted(text)
+            }
             ProposeError::Unknown => Self::deadline_exceeded(text),
             ProposeError::TooLarge { .. } => Self::invalid_argument(text),
             ProposeError::Rejected(_) => Self::failed_precondition(text),

@@ -247,9 +247,12 @@ impl Cluster for ClusterService {
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         use ping_response::Result;
         let result = if self.office.contact.is_sure_leader() {
-            let PingRequest { node, applied, .. } = request.into_inner();
-            self.office.contact.hear(NodeId(node), applied);
-            Result::Heard(self.office.heard())
+            let PingRequest { node, applied, clock, .. } = request.into_inner();
+            let node = NodeId(node);
+            if self.office.contact.hear_clock(node, clock) {
+                self.office.contact.hear(node, applied);
+            }
+            Result::Heard(self.office.heard(node))
         } else {
             Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
         };

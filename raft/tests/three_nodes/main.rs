@@ -9,6 +9,7 @@ mod nodes; // the nodes, and what they are asked
 mod peer; // calls that no node would make
 
 mod catching_up; // snapshots to a node that was away
+mod clocks; // whose is believed
 mod cut_off; // what a node does alone
 mod lost_disk; // a node without its past
 mod proposals; // once and for all

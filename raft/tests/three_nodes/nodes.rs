@@ -14,8 +14,9 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
-use storage::schema::{Executions, Jobs};
+use storage::schema::{Executions, Jobs, Metas};
 use storage::{Read, Storage};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -25,21 +26,32 @@ use tokio::task::JoinHandle;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const SECRET: &str = "correct-horse-battery-staple";
 pub(crate) const ACCOUNT: AccountId = AccountId(1);
-const START: Timestamp = Timestamp::from_secs(1_780_272_000);
+pub(crate) const START: Timestamp = Timestamp::from_secs(1_780_272_000);
 
 /// One cluster at a time: elections are timed, and the machine may have two cores.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 #[derive(Debug)]
-struct TestClock(Instant);
+struct TestClock {
+    start: Instant,
+    /// By how much the wall clock is wrong.
+    offset_ms: AtomicI64,
+}
+
+impl TestClock {
+    fn right(start: Instant) -> Arc<Self> {
+        Arc::new(Self { start, offset_ms: AtomicI64::new(0) })
+    }
+}
 
 impl Clock for TestClock {
     fn now(&self) -> Timestamp {
-        START.plus(self.0.elapsed())
+        let right = START.plus(self.start.elapsed()).as_millis();
+        Timestamp::from_millis(right.saturating_add_signed(self.offset_ms.load(Ordering::SeqCst)))
     }
 
     fn elapsed(&self) -> Duration {
-        self.0.elapsed()
+        self.start.elapsed()
     }
 }
 
@@ -47,7 +59,7 @@ impl Clock for TestClock {
 pub(crate) struct Nodes {
     _alone: tokio::sync::MutexGuard<'static, ()>,
     dir: TempDir,
-    clock: Arc<TestClock>,
+    clocks: [Arc<TestClock>; 3],
     network: Option<Runtime>,
     links: BTreeMap<(usize, usize), Link>,
     running: Vec<Option<Running>>,
@@ -71,13 +83,14 @@ impl Nodes {
     /// Nodes that do not run yet.
     pub(crate) async fn new() -> Self {
         let alone = ALONE.lock().await;
+        let start = Instant::now();
         let network = runtime();
         let pairs = (0..3).flat_map(|from| (0..3).map(move |to| (from, to))).filter(|(from, to)| from != to);
         let links = pairs.map(|pair| (pair, Link::start(network.handle()))).collect();
         Self {
             _alone: alone,
             dir: TempDir::new().unwrap(),
-            clock: Arc::new(TestClock(Instant::now())),
+            clocks: [(); 3].map(|()| TestClock::right(start)),
             network: Some(network),
             links,
             running: vec![None, None, None],
@@ -150,7 +163,7 @@ impl Nodes {
         .await;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
-        let (opened, clock) = (storage.clone(), Arc::clone(&self.clock));
+        let (opened, clock) = (storage.clone(), Arc::clone(&self.clocks[node]));
         let session = settings.session;
         let (cluster, services) = runtime
             .spawn(async move {
@@ -241,6 +254,16 @@ impl Nodes {
             self.cluster(node).register().await.map_err(|error| error.to_string())
         })
         .await;
+    }
+
+    /// Makes the wall clock of a node wrong.
+    pub(crate) fn set_clock(&self, node: usize, offset_ms: i64) {
+        self.clocks[node].offset_ms.store(offset_ms, Ordering::SeqCst);
+    }
+
+    /// The time of the state, which is what commands were applied at.
+    pub(crate) fn time_of_state(&self, node: usize) -> Timestamp {
+        self.storage(node).state.view().get::<Metas>(&()).unwrap().unwrap_or_default().now
     }
 
     /// Who leads, as all running nodes see it.

@@ -162,7 +162,7 @@ async fn every_call_without_the_nodes_own_token_is_refused_and_changes_nothing()
             cluster.propose(ProposeRequest { proposal: vec![1].into() }).await.map(drop),
             cluster.read_index(ReadIndexRequest::default()).await.map(drop),
             cluster.support(SupportRequest {}).await.map(drop),
-            cluster.ping(PingRequest { node: 2, session: 1, applied: 0 }).await.map(drop),
+            cluster.ping(PingRequest { node: 2, session: 1, applied: 0, clock: None }).await.map(drop),
             cluster.formation(FormationRequest {}).await.map(drop),
             raft.vote(vote).await.map(drop),
             raft.pre_vote(vote).await.map(drop),

@@ -5,7 +5,8 @@ use crate::verdict::Healed;
 use cluster_tests::{
     Error,
     cluster::Cluster,
-    history::{Event, History},
+    history::{self, Event, FaultKind, History},
+    time::now_us,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -17,6 +18,13 @@ const READY_DEADLINE: Duration = Duration::from_secs(60);
 const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
 /// A node that is told to stop lets its requests end.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// How far a clock jumps: a little more than what counts as wrong (a second), up to a change of the time zone's offset that
+/// somebody has put into the clock itself.
+const JUMP_MS_MIN: f64 = 2_000.0;
+const JUMP_MS_MAX: f64 = 7_200_000.0;
+/// How long a slow disk takes to sync.
+const SLOW_SYNC_MS_MIN: f64 = 30.0;
+const SLOW_SYNC_MS_MAX: f64 = 300.0;
 
 /// Does what a step says, and waits until the cluster is whole again.
 ///
@@ -33,6 +41,7 @@ pub(crate) async fn carry_out(
     let follower = others[step.pick % others.len()];
     others.retain(|id| *id != follower);
     let all_but_one: Vec<_> = std::iter::once(leader).chain(others).collect();
+    let any = if step.pick.is_multiple_of(2) { leader } else { follower };
 
     match step.fault {
         Fault::KillLeader => kill(&[leader], step.lasting, cluster, history).await?,
@@ -61,6 +70,13 @@ pub(crate) async fn carry_out(
             history.record(Event::Fault(cluster.kill(follower).await?));
             sleep(step.lasting).await;
             history.record(Event::Fault(cluster.restart_empty(follower)?));
+        }
+        Fault::ClockForward => wrong_clock(any, jump_ms(step.degree), step.lasting, cluster, history).await?,
+        Fault::ClockBack => wrong_clock(any, -jump_ms(step.degree), step.lasting, cluster, history).await?,
+        Fault::SlowDisk => {
+            let sync_ms = (SLOW_SYNC_MS_MIN + (SLOW_SYNC_MS_MAX - SLOW_SYNC_MS_MIN) * step.degree).round();
+            let points = format!("[points]\n\"log_fd::sync::err\" = \"sleep({sync_ms})\"\n");
+            stand_still(any, &points, step.lasting, cluster, history).await?;
         }
     }
 
@@ -120,6 +136,39 @@ async fn cut(
     history.record(Event::Fault(cluster.cut(node, pairs)?));
     sleep(lasting).await;
     history.record(Event::Fault(cluster.heal(node)?));
+    Ok(())
+}
+
+/// A jump beyond what counts as wrong, from seconds to hours.
+fn jump_ms(degree: f64) -> i64 {
+    (JUMP_MS_MIN * (JUMP_MS_MAX / JUMP_MS_MIN).powf(degree)).round() as i64
+}
+
+/// A node whose clock is wrong does nothing: to the others and to the checkers it is one that was stopped.
+async fn wrong_clock(
+    node: u64,
+    offset_ms: i64,
+    lasting: Duration,
+    cluster: &Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    stand_still(node, &format!("clock_offset_ms = {offset_ms}\n"), lasting, cluster, history).await
+}
+
+/// Puts faults into a node under which it may do nothing.
+async fn stand_still(
+    node: u64,
+    faults: &str,
+    lasting: Duration,
+    cluster: &Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    let fault = |kind| Event::Fault(history::Fault { node, kind, at_us: now_us() });
+    history.record(fault(FaultKind::Pause));
+    cluster.put_faults(node, faults)?;
+    sleep(lasting).await;
+    cluster.put_faults(node, "")?;
+    history.record(fault(FaultKind::Resume));
     Ok(())
 }
 

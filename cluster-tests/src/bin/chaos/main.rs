@@ -9,7 +9,7 @@ mod verdict; // the page at the end
 use clap::Parser;
 use cluster_tests::{
     Error,
-    binary::{Binary, Profile},
+    binary::{BINARY_VARIABLE, Binary, FAULTS_BINARY_VARIABLE, Profile},
     check::{
         CLAIM_AHEAD, Observation,
         on_time::{Bound, Scope},
@@ -23,7 +23,7 @@ use cluster_tests::{
     wait::eventually,
     workload,
 };
-use std::{error::Error as _, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, error::Error as _, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -113,7 +113,21 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
         arguments.users,
         arguments.operations
     );
-    let binary = Binary::locate(Some(Profile::Release))?;
+    // A binary that was named is the one to be tried, with what can be done to it from outside.
+    let has_faults = faults.iter().any(|fault| fault.needs_faults())
+        && (env::var_os(BINARY_VARIABLE).is_none() || env::var_os(FAULTS_BINARY_VARIABLE).is_some());
+    let profile = Some(Profile::Release);
+    let binary = if has_faults { Binary::with_faults(profile) } else { Binary::locate(profile) }?;
+    if !has_faults {
+        let skipped: Vec<_> =
+            faults.extract_if(.., |fault| fault.needs_faults()).map(plan::Fault::name).collect();
+        if !skipped.is_empty() {
+            say(format!(
+                "SKIPPED, since {BINARY_VARIABLE} names a binary without faults and {FAULTS_BINARY_VARIABLE} none with them: {}",
+                skipped.join(", ")
+            ));
+        }
+    }
     say(format!("running {binary}"));
     say(&again);
 
@@ -135,7 +149,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
         Some(net) => Target::start_at(net.harness())?,
         None => Target::start()?,
     };
-    let settings = Settings { nodes: ids.len(), net, ..Settings::new(binary) };
+    let settings = Settings { nodes: ids.len(), net, has_faults, ..Settings::new(binary) };
     let mut cluster = Cluster::start(settings)?;
     let path = cluster.dir().join("history.jsonl");
     let mut history = History::default();

@@ -19,6 +19,9 @@ pub(crate) enum Fault {
     CutBridge,
     Roll,
     LoseDisk,
+    ClockForward,
+    ClockBack,
+    SlowDisk,
 }
 
 /// THE TABLE: every fault, its name on the command line, and what it is.
@@ -40,6 +43,17 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
     ),
     (Fault::Roll, "roll", "SIGTERM and restart of each node, one after the other, as in an upgrade"),
     (Fault::LoseDisk, "lose-disk", "kill -9 of a follower, which comes back without its data"),
+    (
+        Fault::ClockForward,
+        "clock-forward",
+        "the clock of one node jumps ahead, by seconds or by hours, and later back",
+    ),
+    (
+        Fault::ClockBack,
+        "clock-back",
+        "the clock of one node jumps back, by seconds or by hours, and later forward",
+    ),
+    (Fault::SlowDisk, "slow-disk", "the disk of one node takes 30 to 300 ms to sync"),
 ];
 
 /// Between two faults, from when the cluster is whole again.
@@ -48,7 +62,7 @@ const CALM_MS: std::ops::RangeInclusive<u64> = 8_000..=14_000;
 const LASTING_MS: std::ops::RangeInclusive<u64> = 500..=12_000;
 
 /// One fault of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     /// Before it, since the cluster was whole.
     pub(crate) calm: Duration,
@@ -57,6 +71,8 @@ pub(crate) struct Step {
     pub(crate) lasting: Duration,
     /// Chooses among nodes that are alike.
     pub(crate) pick: usize,
+    /// Between 0 and 1: how bad it is, where that can be chosen.
+    pub(crate) degree: f64,
 }
 
 /// Endless steps: every one of `faults` once, in some order, then all of them in another order, and so on.
@@ -73,6 +89,7 @@ pub(crate) fn steps(seed: u64, faults: Vec<Fault>) -> impl Iterator<Item = Step>
             calm: Duration::from_millis(random.random_range(CALM_MS)),
             lasting: Duration::from_millis(random.random_range(LASTING_MS)),
             pick: random.random_range(0..1_000),
+            degree: random.random(),
         })
     })
 }
@@ -100,6 +117,11 @@ impl Fault {
     /// Whether it is done to the network between the nodes.
     pub(crate) fn needs_net(self) -> bool {
         matches!(self, Self::CutLeader | Self::CutFollower | Self::CutOneWay | Self::CutBridge)
+    }
+
+    /// Whether it is put into the process, which a build that is shipped does not allow.
+    pub(crate) fn needs_faults(self) -> bool {
+        matches!(self, Self::ClockForward | Self::ClockBack | Self::SlowDisk)
     }
 
     pub(crate) fn name(self) -> &'static str {
