@@ -192,6 +192,7 @@ fn register() {
         "justrun_executions_in_flight",
         "justrun_raft_term",
         "justrun_raft_is_leader",
+        "justrun_clock_astray",
         "justrun_raft_applied_index",
         "justrun_shards_owned",
     ] {

@@ -73,6 +73,10 @@ struct Arguments {
     /// Reads and writes a second whose order is checked
     #[arg(long, default_value_t = 60)]
     operations: u32,
+    /// A mistake that all nodes make on purpose, to see it found, as POINT=ACTION: bug::missed=5%->return. The points are
+    /// bug::missed, bug::doubled, bug::late, bug::lost-record and bug::stale-read
+    #[arg(long, value_name = "POINT=ACTION")]
+    plant: Option<String>,
     /// Checks the history of an earlier run instead of making one
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
@@ -114,7 +118,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
         arguments.operations
     );
     // A binary that was named is the one to be tried, with what can be done to it from outside.
-    let has_faults = faults.iter().any(|fault| fault.needs_faults())
+    let has_faults = (arguments.plant.is_some() || faults.iter().any(|fault| fault.needs_faults()))
         && (env::var_os(BINARY_VARIABLE).is_none() || env::var_os(FAULTS_BINARY_VARIABLE).is_some());
     let profile = Some(Profile::Release);
     let binary = if has_faults { Binary::with_faults(profile) } else { Binary::locate(profile) }?;
@@ -186,6 +190,13 @@ async fn live(
 ) -> Result<Vec<verdict::Healed>, Error> {
     cluster.ready(READY_DEADLINE).await?;
     cluster.whole(READY_DEADLINE).await?;
+    if let Some(plant) = &arguments.plant {
+        let (point, action) =
+            plant.split_once('=').ok_or_else(|| Error::Input(format!("{plant} is not POINT=ACTION")))?;
+        for node in cluster.ids() {
+            cluster.put_faults(node, &format!("[points]\n\"{point}\" = \"{action}\"\n"))?;
+        }
+    }
     let jobs = (0..arguments.jobs).map(|number| load::lasting_job(number, |path| target.url(path)));
     let lasting = workload::create(&cluster.apis(), jobs, CONNECTIONS).await?;
     history.events.extend(lasting.iter().cloned().map(Event::JobCreated));
@@ -229,6 +240,8 @@ async fn live(
         ));
         healed.push(over);
     }
+    // With no faults to be had, time passes without.
+    sleep(end.saturating_duration_since(Instant::now())).await;
 
     stop.send_replace(true);
     while let Some(user) = users.join_next().await {

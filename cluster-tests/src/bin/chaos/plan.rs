@@ -94,7 +94,7 @@ pub(crate) fn steps(seed: u64, faults: Vec<Fault>) -> impl Iterator<Item = Step>
     })
 }
 
-/// The faults that a list of names means; `all` means all.
+/// The faults that a list of names means; `all` means all, `none` none.
 ///
 /// # Errors
 /// The name that is none, with those that are.
@@ -104,9 +104,10 @@ pub(crate) fn parse(names: &str) -> Result<Vec<Fault>, String> {
         match FAULTS.iter().find(|(_, known, _)| *known == name) {
             Some((fault, _, _)) => faults.push(*fault),
             None if name == "all" => faults.extend(FAULTS.iter().map(|(fault, _, _)| *fault)),
+            None if name == "none" => {}
             None => {
                 let known: Vec<_> = FAULTS.iter().map(|(_, known, _)| *known).collect();
-                return Err(format!("{name} is not one of all, {}", known.join(", ")));
+                return Err(format!("{name} is not one of all, none, {}", known.join(", ")));
             }
         }
     }
@@ -157,7 +158,8 @@ mod tests {
     fn names_are_faults() {
         assert_eq!(parse("roll, kill-all"), Ok(vec![Fault::Roll, Fault::KillAll]));
         assert_eq!(parse("all").unwrap().len(), FAULTS.len());
-        assert!(parse("kill").unwrap_err().starts_with("kill is not one of all, kill-leader, "));
+        assert_eq!(parse("none"), Ok(Vec::new()));
+        assert!(parse("kill").unwrap_err().starts_with("kill is not one of all, none, kill-leader, "));
         assert!(FAULTS.iter().all(|(fault, name, _)| fault.name() == *name));
     }
 }
