@@ -8,10 +8,10 @@ use std::{
 
 /// What goes wrong, how often, and which promises must be seen broken: one of them at least.
 const BUGS: [(&str, &str, &[&str]); 5] = [
-    ("bug::missed", "5%->return", &["every_firing_once", "accounted"]),
-    ("bug::doubled", "5%->return", &["every_firing_once"]),
-    ("bug::late", "5%->return", &["on_time"]),
-    ("bug::lost-record", "5%->return", &["history_agrees"]),
+    ("bug::missed", "5%return", &["every_firing_once", "accounted"]),
+    ("bug::doubled", "5%return", &["every_firing_once"]),
+    ("bug::late", "5%return", &["on_time"]),
+    ("bug::lost-record", "5%return", &["history_agrees"]),
     ("bug::stale-read", "return", &["linearizable"]),
 ];
 

@@ -73,7 +73,7 @@ struct Arguments {
     /// Reads and writes a second whose order is checked
     #[arg(long, default_value_t = 60)]
     operations: u32,
-    /// A mistake that all nodes make on purpose, to see it found, as POINT=ACTION: bug::missed=5%->return. The points are
+    /// A mistake that all nodes make on purpose, to see it found, as POINT=ACTION: bug::missed=5%return. The points are
     /// bug::missed, bug::doubled, bug::late, bug::lost-record and bug::stale-read
     #[arg(long, value_name = "POINT=ACTION")]
     plant: Option<String>,
