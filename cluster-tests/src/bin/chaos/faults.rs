@@ -2,8 +2,10 @@
 
 use crate::plan::{Fault, Step};
 use crate::verdict::Healed;
+use crate::{disk_full, versions};
 use cluster_tests::{
     Error,
+    binary::Binary,
     cluster::Cluster,
     history::{Event, History},
 };
@@ -11,19 +13,20 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// A node that comes back reads its state, on two cores that three nodes share.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// From when all nodes run until they are one cluster again. Not a bound on what is promised, which the verdict shows, but
 /// on how long a run waits before it says that the cluster does not come back.
-const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
 /// A node that is told to stop lets its requests end.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Does what a step says, and waits until the cluster is whole again.
+/// Does what a step says, with `old` as the older release, and waits until the cluster is whole again.
 ///
 /// # Errors
 /// A node that ended by itself or does not stop; a cluster that does not come back.
 pub(crate) async fn carry_out(
     step: &Step,
+    old: Option<&Binary>,
     cluster: &mut Cluster,
     history: &mut History,
 ) -> Result<Healed, Error> {
@@ -32,6 +35,8 @@ pub(crate) async fn carry_out(
     others.retain(|id| *id != leader);
     let follower = others[step.pick % others.len()];
     others.retain(|id| *id != follower);
+    // Among all nodes: the leader as often as not.
+    let any = if step.seed.is_multiple_of(2) { leader } else { follower };
     let all_but_one: Vec<_> = std::iter::once(leader).chain(others).collect();
 
     match step.fault {
@@ -62,6 +67,22 @@ pub(crate) async fn carry_out(
             sleep(step.lasting).await;
             history.record(Event::Fault(cluster.restart_empty(follower)?));
         }
+        Fault::NetSlow | Fault::NetLossy => {
+            let ids = cluster.ids();
+            let pairs: Vec<_> = ids.iter().flat_map(|from| ids.iter().map(|to| (*from, *to))).collect();
+            impair(step, leader, &pairs, cluster, history).await?;
+        }
+        Fault::NetMessy => {
+            impair(step, leader, &both_ways(leader, &cluster.ids()), cluster, history).await?;
+        }
+        Fault::DiskFull => disk_full::disk_full(any, step.lasting, cluster, history).await?,
+        Fault::TornWrite => {
+            history.record(Event::Fault(cluster.kill(any).await?));
+            sleep(step.lasting).await;
+            cluster.tear_last_write(any, step.seed)?;
+            history.record(Event::Fault(cluster.restart(any)?));
+        }
+        Fault::MixedVersion => versions::mixed(old, step.lasting, cluster, history).await?,
     }
 
     let healed = Instant::now();
@@ -123,16 +144,37 @@ async fn cut(
     Ok(())
 }
 
+async fn impair(
+    step: &Step,
+    node: u64,
+    pairs: &[(u64, u64)],
+    cluster: &Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    let pairs: Vec<_> = pairs.iter().copied().filter(|(from, to)| from != to).collect();
+    let impairment = step.fault.impairment(step.seed);
+    history.record(Event::Fault(cluster.impair(node, &pairs, impairment, step.seed)?));
+    sleep(step.lasting).await;
+    history.record(Event::Fault(cluster.heal(node)?));
+    Ok(())
+}
+
 async fn roll(cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {
     for node in cluster.ids() {
-        let (fault, status) = cluster.terminate(node, STOP_DEADLINE).await?;
-        history.record(Event::Fault(fault));
-        if !status.success() {
-            return Err(Error::Input(format!("node {node} was told to stop and ended with {status}")));
-        }
+        stop(node, cluster, history).await?;
         history.record(Event::Fault(cluster.restart(node)?));
         cluster.node_ready(node, READY_DEADLINE).await?;
         cluster.whole(WHOLE_DEADLINE).await?;
+    }
+    Ok(())
+}
+
+/// Tells a node to stop, and sees that it does so well.
+pub(crate) async fn stop(node: u64, cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {
+    let (fault, status) = cluster.terminate(node, STOP_DEADLINE).await?;
+    history.record(Event::Fault(fault));
+    if !status.success() {
+        return Err(Error::Input(format!("node {node} was told to stop and ended with {status}")));
     }
     Ok(())
 }
