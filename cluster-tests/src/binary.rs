@@ -96,7 +96,8 @@ impl Binary {
         Ok(Self::at(path))
     }
 
-    fn at(path: PathBuf) -> Self {
+    /// The binary at `path`.
+    pub fn at(path: PathBuf) -> Self {
         let built = path.metadata().and_then(|metadata| metadata.modified()).ok();
         Self { age: built.and_then(|built| built.elapsed().ok()), path }
     }

@@ -5,13 +5,16 @@ use crate::{
     api::{Api, ClusterView},
     binary::Binary,
     client::Client,
+    disk::Disk,
     history::{Fault, FaultKind},
     net::Net,
     process::NodeProcess,
+    relay::Impairment,
     time::now_us,
     wait::eventually,
 };
 use std::{
+    collections::BTreeMap,
     env,
     fs::{File, OpenOptions},
     io::Write,
@@ -50,13 +53,15 @@ pub struct Settings {
     pub net: Option<Arc<Net>>,
     /// Whether the binary is one that faults can be put into.
     pub has_faults: bool,
+    /// Whether each node has a small disk of its own, which can be filled.
+    pub disks: bool,
 }
 
 impl Settings {
     /// Three nodes without limits on requests, which a run would soon reach.
     pub fn new(binary: Binary) -> Self {
         let flags = ["--rate-limit-general=0", "--rate-limit-run=0"].map(str::to_owned).to_vec();
-        Self { binary, nodes: 3, flags, net: None, has_faults: false }
+        Self { binary, nodes: 3, flags, net: None, has_faults: false, disks: false }
     }
 }
 
@@ -66,6 +71,7 @@ impl Settings {
 pub struct Cluster {
     settings: Settings,
     nodes: Vec<Node>,
+    disks: BTreeMap<u64, Disk>,
     dir: RunDir,
     client: Client,
     secret: String,
@@ -77,6 +83,8 @@ struct Node {
     id: u64,
     api: SocketAddr,
     rpc: SocketAddr,
+    /// What it is started as, if not as the others.
+    binary: Option<Binary>,
     /// None while it is down on purpose.
     process: Option<NodeProcess>,
 }
@@ -94,18 +102,26 @@ impl Cluster {
                     id,
                     api: (net.address(id), API_PORT).into(),
                     rpc: (net.address(id), RPC_PORT).into(),
+                    binary: None,
                     process: None,
                 };
                 (1..).take(settings.nodes).map(node).collect()
             }
             None => (1..)
                 .zip(free_addresses(settings.nodes * 2)?.chunks_exact(2))
-                .map(|(id, pair)| Node { id, api: pair[0], rpc: pair[1], process: None })
+                .map(|(id, pair)| Node { id, api: pair[0], rpc: pair[1], binary: None, process: None })
                 .collect(),
         };
         let client = Client::new(REQUEST_TIMEOUT);
         let key = format!("jrun_sk_{}", random_base62(32));
-        let mut cluster = Self { settings, nodes, dir, client, secret: random_base62(32), key };
+        let disks = BTreeMap::new();
+        let mut cluster = Self { settings, nodes, disks, dir, client, secret: random_base62(32), key };
+        if cluster.settings.disks {
+            for id in cluster.ids() {
+                let disk = Disk::make(cluster.dir(), id)?;
+                cluster.disks.insert(id, disk);
+            }
+        }
         for id in cluster.ids() {
             cluster.launch(id)?;
         }
@@ -274,7 +290,24 @@ impl Cluster {
         Ok(fault)
     }
 
-    /// Loses nothing any more.
+    /// Impairs what the first of each pair sends to the second. The fault is said to be `node`'s.
+    ///
+    /// # Errors
+    /// As [`Net::impair`]; [`Error::Input`] without a network of their own.
+    pub fn impair(
+        &self,
+        node: u64,
+        pairs: &[(u64, u64)],
+        impairment: Impairment,
+        seed: u64,
+    ) -> Result<Fault, Error> {
+        let program = env::current_exe().map_err(Error::io("find the harness's own binary"))?;
+        let fault = Fault { node, kind: FaultKind::Cut, at_us: now_us() };
+        self.net()?.impair(pairs, impairment, seed, &program)?;
+        Ok(fault)
+    }
+
+    /// Loses and impairs nothing any more.
     ///
     /// # Errors
     /// As [`Cluster::cut`].
@@ -314,6 +347,48 @@ impl Cluster {
         Ok(fault)
     }
 
+    /// As [`Cluster::restart`], from now on as this binary.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn restart_as(&mut self, id: u64, binary: &Binary) -> Result<Fault, Error> {
+        self.node_mut(id).binary = Some(binary.clone());
+        self.restart(id)
+    }
+
+    /// What nodes are started as, unless they were told otherwise.
+    pub fn binary(&self) -> &Binary {
+        &self.settings.binary
+    }
+
+    /// Whether a node has ended by itself.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn has_ended(&mut self, id: u64) -> Result<bool, Error> {
+        Ok(self.ended(id)?.is_some())
+    }
+
+    /// Starts a node again if it has ended by itself with a word and an exit code, as a service manager does. Both faults,
+    /// if it had.
+    ///
+    /// # Errors
+    /// [`Error::NodeEnded`] if it ended well, or by a signal; [`Error::Io`].
+    pub fn revive(&mut self, id: u64) -> Result<Option<[Fault; 2]>, Error> {
+        let Some(process) = self.node_mut(id).process.as_mut() else { return Ok(None) };
+        match process.ended()? {
+            None => Ok(None),
+            Some(status) if status.code().is_some_and(|code| code != 0) => {
+                let ended = Fault { node: id, kind: FaultKind::Kill, at_us: now_us() };
+                Ok(Some([ended, self.restart(id)?]))
+            }
+            Some(status) => {
+                let log_tail = log_tail(&self.log_path(id));
+                Err(Error::NodeEnded { node: id, status, log_tail })
+            }
+        }
+    }
+
     /// As [`Cluster::restart`], but without its data: its disk was lost, and the others fill it.
     ///
     /// # Errors
@@ -326,8 +401,13 @@ impl Cluster {
         self.restart(id)
     }
 
-    fn data_dir(&self, id: u64) -> PathBuf {
-        self.dir.path.join(format!("node-{id}"))
+    pub(crate) fn data_dir(&self, id: u64) -> PathBuf {
+        self.disks.get(&id).map_or_else(|| self.dir.path.join(format!("node-{id}")), Disk::data_dir)
+    }
+
+    pub(crate) fn disk(&self, id: u64) -> Result<&Disk, Error> {
+        let none = || Error::Input(format!("node {id} has no disk of its own"));
+        self.disks.get(&id).ok_or_else(none)
     }
 
     /// Fails if a node has ended by itself.
@@ -346,6 +426,7 @@ impl Cluster {
         for id in self.running() {
             self.kill(id).await?;
         }
+        self.disks.clear();
         self.dir.remove()
     }
 
@@ -355,7 +436,7 @@ impl Cluster {
         let peers: Vec<_> = self.nodes.iter().map(|node| format!("{}={}", node.id, node.rpc)).collect();
         let (api, rpc) = (self.node(id).api, self.node(id).rpc);
 
-        let program = &self.settings.binary.path;
+        let program = &self.node(id).binary.as_ref().unwrap_or(&self.settings.binary).path;
         let mut command = match &self.settings.net {
             Some(net) => net.command(id, program),
             None => Command::new(program),

@@ -268,9 +268,10 @@ pub enum FaultKind {
     Resume,
     /// Started again after a kill or a termination.
     Restart,
-    /// Packets between it and others are lost, in one direction at least.
+    /// It goes on, with something missing: packets between it and others are lost in one direction at least, or come late
+    /// or twice; or its disk is full.
     Cut,
-    /// None are lost any more.
+    /// Nothing is missing any more.
     Heal,
 }
 

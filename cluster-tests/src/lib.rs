@@ -13,14 +13,17 @@ pub mod binary; // which binary is run
 pub mod check; // what is promised
 pub mod client; // HTTP
 pub mod cluster; // the nodes
+pub mod disk; // a small file system for each node
 pub mod due; // what should have happened
 mod error;
 pub mod history; // what happened
 pub mod net; // a network that can be cut
 pub mod process; // one node's process
 pub mod registers; // clients that write and read
+pub mod relay; // a line that holds up, drops and doubles
 pub mod target; // what the jobs call
 pub mod time; // the one clock
+mod torn; // a last write that was cut off
 pub mod usage; // what a process costs
 pub mod wait; // a level, with a deadline
 pub mod workload; // jobs by the hundred

@@ -7,18 +7,34 @@
 //!
 //! What is cut is dropped by the router without a word, as a broken cable or a firewall does: `ip rule … blackhole`, for
 //! one direction of one pair. Connections stay open and hear nothing.
+//!
+//! What is impaired takes a detour: `ip rule … lookup` sends it into a TUN device, where [`crate::relay`] holds it up, drops
+//! or doubles it.
 
-use crate::Error;
+use crate::{
+    Error,
+    relay::{self, Impairment},
+};
 use std::{
+    io::{BufRead, BufReader},
     net::{IpAddr, Ipv4Addr},
-    path::Path,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Second bytes of the subnets that are tried.
 const SUBNETS: std::ops::Range<u8> = 100..200;
 /// What the names of our namespaces begin with; the harness's process id follows, and then whose it is.
 const PREFIX: &str = "jr";
+/// Where the router sends what is impaired.
+const BAD_LINE: &str = "bad0";
+const BAD_TABLE: u32 = 100;
+/// A burst of every node at once.
+const BAD_LINE_PACKETS: u32 = 10_000;
+/// Of the rules that cut, and of those before them that impair.
+const CUT_RULE: u32 = 100;
+const DETOUR_RULE: u32 = 90;
 
 /// The network of one cluster. Dropping it removes it.
 #[derive(Debug)]
@@ -27,6 +43,19 @@ pub struct Net {
     prefix: String,
     subnet: u8,
     nodes: Vec<u64>,
+    /// While something is impaired.
+    relay: Mutex<Option<Relay>>,
+}
+
+/// Ends when it is dropped: its standard input closes.
+#[derive(Debug)]
+struct Relay(Child);
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
 }
 
 impl Net {
@@ -43,7 +72,7 @@ impl Net {
         let subnet = (start..SUBNETS.end).chain(SUBNETS.start..start).find(is_free);
         let subnet = subnet.ok_or_else(|| Error::Input("every subnet is taken".to_owned()))?;
         // From here on it is removed again, however far it gets.
-        let net = Self { prefix, subnet, nodes: nodes.to_vec() };
+        let net = Self { prefix, subnet, nodes: nodes.to_vec(), relay: Mutex::new(None) };
         net.connect()?;
         Ok(net)
     }
@@ -97,20 +126,90 @@ impl Net {
     /// [`Error::Input`] with what `ip` says.
     pub fn cut(&self, from: u64, to: u64) -> Result<(), Error> {
         let (router, from, to) = (self.router(), self.address(from), self.address(to));
-        ip(&format!("-n {router} rule add pref 100 from {from} to {to} blackhole")).map(drop)
+        ip(&format!("-n {router} rule add pref {CUT_RULE} from {from} to {to} blackhole")).map(drop)
     }
 
-    /// Loses nothing any more.
+    /// Makes the detour that [`Net::impair`] needs; once.
+    ///
+    /// # Errors
+    /// [`Error::Input`] with what `ip` says, where the machine does not allow it.
+    pub fn allow_impairment(&self) -> Result<(), Error> {
+        let router = self.router();
+        ip(&format!("-n {router} tuntap add mode tun name {BAD_LINE}"))?;
+        ip(&format!("-n {router} link set {BAD_LINE} txqueuelen {BAD_LINE_PACKETS} up"))?;
+        // What comes out of the device is not from where its source lies.
+        for device in ["all", BAD_LINE] {
+            ip(&format!("netns exec {router} sysctl -qw net.ipv4.conf.{device}.rp_filter=0"))?;
+        }
+        ip(&format!("-n {router} route add default dev {BAD_LINE} table {BAD_TABLE}")).map(drop)
+    }
+
+    /// Impairs from now on what the first node of each pair sends to the second, by chances that follow from the seed.
+    /// `program` is this harness's own `chaos`, which has the relay in it. One impairment at a time.
+    ///
+    /// # Errors
+    /// [`Error::Input`] or [`Error::Io`] if it cannot be done, or [`Net::allow_impairment`] was not.
+    pub fn impair(
+        &self,
+        pairs: &[(u64, u64)],
+        impairment: Impairment,
+        seed: u64,
+        program: &Path,
+    ) -> Result<(), Error> {
+        let router = self.router();
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &router]).arg(program).args(["relay", "--device", BAD_LINE]);
+        command.args(["--seed", &seed.to_string()]);
+        for (name, value) in [
+            ("--delay-ms", impairment.delay_ms),
+            ("--jitter-ms", impairment.jitter_ms),
+            ("--loss-permille", impairment.loss_permille),
+            ("--duplicate-permille", impairment.duplicate_permille),
+        ] {
+            command.args([name, &value.to_string()]);
+        }
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut relay = Relay(child.map_err(Error::io("start a relay"))?);
+        // What would come before the relay is there would be lost.
+        let mut word = String::new();
+        if let Some(output) = relay.0.stdout.take() {
+            BufReader::new(output).read_line(&mut word).map_err(Error::io("listen to a relay"))?;
+        }
+        if word.trim() != relay::READY {
+            return Err(Error::Input("the relay ended at once".to_owned()));
+        }
+        // The one before ends.
+        *self.relay() = Some(relay);
+        for (from, to) in pairs {
+            let to = self.address(*to);
+            ip(&format!("-n {router} rule add pref {DETOUR_RULE} iif n{from} to {to} lookup {BAD_TABLE}"))?;
+        }
+        Ok(())
+    }
+
+    /// Loses and impairs nothing any more.
     ///
     /// # Errors
     /// As [`Net::cut`].
     pub fn heal(&self) -> Result<(), Error> {
         let router = self.router();
         let rules = ip(&format!("-n {router} rule show"))?;
-        for _ in rules.lines().filter(|rule| rule.starts_with("100:")) {
-            ip(&format!("-n {router} rule del pref 100"))?;
+        for preference in [CUT_RULE, DETOUR_RULE] {
+            for _ in rules.lines().filter(|rule| rule.starts_with(&format!("{preference}:"))) {
+                ip(&format!("-n {router} rule del pref {preference}"))?;
+            }
         }
+        *self.relay() = None;
         Ok(())
+    }
+
+    fn relay(&self) -> MutexGuard<'_, Option<Relay>> {
+        self.relay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The namespace of a node's host.
+    pub fn namespace(&self, node: u64) -> PathBuf {
+        Path::new("/run/netns").join(self.host(node))
     }
 
     fn router(&self) -> String {
@@ -210,9 +309,9 @@ mod tests {
         net.heal().unwrap();
         assert_eq!((between(1, 2).await, between(2, 1).await), (Some(1), Some(1)));
 
-        let host = net.host(1);
-        assert!(fs::exists(format!("/run/netns/{host}")).unwrap());
+        let namespace = net.namespace(1);
+        assert!(fs::exists(&namespace).unwrap());
         drop(net);
-        assert!(!fs::exists(format!("/run/netns/{host}")).unwrap());
+        assert!(!fs::exists(&namespace).unwrap());
     }
 }

@@ -84,6 +84,9 @@ pub enum ServiceError {
     /// Consensus stopped: the disk failed, or an entry could not be applied.
     #[error("consensus has stopped: {0}")]
     Consensus(String),
+    /// What is applied does not get to disk any more.
+    #[error("the state cannot be written: {0}")]
+    State(String),
     /// Nobody can reach this node any more.
     #[error("the rpc server has failed")]
     Server(#[source] tonic::transport::Error),

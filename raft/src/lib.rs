@@ -212,6 +212,7 @@ impl Cluster {
             services::fold(raft.clone(), storage.log, snapshot_bytes, settings.snapshots, stop.clone());
         let services: Vec<Service> = vec![
             ("consensus", Box::pin(services::watch(raft, stop.clone()))),
+            ("state", Box::pin(services::watch_state(cluster.state().clone(), stop.clone()))),
             ("rpc", Box::pin(server)),
             ("proposer", endless(proposer.run(stop.clone()))),
             ("reads", endless(reads.run(stop))),

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use storage::Log;
+use storage::{Log, State};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +27,8 @@ const FORMATION_ROUNDS: u32 = 8;
 const PING_PATIENCE: u32 = 2;
 /// Intervals for which a leader whose clock is astray waits before it gives its office to another.
 const ASTRAY_TICKS: u32 = 3;
+/// Between two looks at whether the state can be written.
+const STATE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Forms the cluster if it does not exist yet, then sends signs of life until `stop`.
 pub(crate) async fn keep_in_touch(
@@ -207,5 +209,44 @@ pub(crate) async fn watch(raft: Raft, stop: CancellationToken) -> Result<(), Ser
                 }
             }
         }
+    }
+}
+
+/// Waits until the state cannot be written any more. Consensus meets that only when it has something to apply, and until then
+/// the node would go on as if nothing had happened.
+pub(crate) async fn watch_state(state: State, stop: CancellationToken) -> Result<(), ServiceError> {
+    let mut ticks = interval(STATE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.tick() => {}
+        }
+        if let Some(reason) = state.failure() {
+            return Err(ServiceError::State(reason));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use storage::Storage;
+
+    #[tokio::test]
+    async fn a_state_that_cannot_be_written_is_noticed_though_nothing_more_is_applied() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::open(dir.path(), storage::Settings::default()).unwrap();
+        let watched = watch_state(storage.state.clone(), CancellationToken::new());
+        tokio::pin!(watched);
+        assert!(timeout(STATE_INTERVAL, &mut watched).await.is_err(), "all is well");
+
+        // A directory in the place of the file that changes go through.
+        let live = std::fs::read_to_string(dir.path().join("CURRENT")).unwrap();
+        std::fs::create_dir(dir.path().join(live.trim()).join("redo")).unwrap();
+        storage.state.begin().commit(Bytes::from_static(b"mark")).unwrap();
+        let noticed = timeout(Duration::from_secs(30), watched).await.unwrap();
+        assert!(matches!(noticed, Err(ServiceError::State(_))), "{noticed:?}");
     }
 }

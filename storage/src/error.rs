@@ -103,6 +103,14 @@ impl Error {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+
+    /// The error and its causes in one line, for where only the words are kept: whoever ends over them should read that the
+    /// disk is full, not only what could not be written.
+    pub(crate) fn in_words(&self) -> String {
+        let first: &dyn std::error::Error = self;
+        let causes = std::iter::successors(Some(first), |error| error.source());
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
 }
 
 impl From<sled::Error> for Error {

@@ -88,7 +88,7 @@ fn run(shared: &Shared) {
         }
         let gate = shared.flushing.lock();
         if flush(shared, &gate).is_err() {
-            // Said where it happened; the next commit ends the node.
+            // Said where it happened, and by `State::failure`.
             return;
         }
     }
@@ -122,7 +122,7 @@ pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), E
         }
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the state cannot be written");
-            layers.poisoned = Some(error.to_string());
+            layers.poisoned = Some(error.in_words());
             Err(error)
         }
     }

@@ -437,7 +437,7 @@ impl Shared {
                 }
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be written");
-                    let reason = error.to_string();
+                    let reason = error.in_words();
                     self.inner.lock().poisoned = Some(reason.clone());
                     Some(reason)
                 }

@@ -194,6 +194,13 @@ impl State {
         SnapshotWriter::create(Arc::clone(&self.shared))
     }
 
+    /// Why nothing more can be written, once that is so: a flush has failed. What is committed then would never reach the
+    /// disk, so nothing is, and the node has to end.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.shared.layers.read_recursive().poisoned.clone()
+    }
+
     /// Replaces the state by that of a snapshot, as a whole or not at all, even under `kill -9`. Returns its mark. Blocks.
     ///
     /// # Errors

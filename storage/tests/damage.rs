@@ -613,7 +613,10 @@ fn a_state_that_cannot_be_written_takes_nothing_more() {
     // A directory in the place of the redo file.
     let redo = state_dir(dir.path()).join("redo");
     fs::create_dir(&redo).unwrap();
+    assert_eq!(storage.state.failure(), None);
     assert!(matches!(storage.state.flush(), Err(Error::Io { .. })));
+    let failure = storage.state.failure().unwrap();
+    assert!(failure.starts_with("writing the redo file: Is a directory"), "with its cause: {failure}");
     // What was committed is still read, and nothing is claimed to be on disk that is not.
     assert_eq!(Model::read(&storage.state).unwrap(), (Some(1), Model::replay([1, 2])));
     assert_eq!(storage.state.flushed(), Some(mark(0)));

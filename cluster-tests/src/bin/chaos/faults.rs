@@ -2,8 +2,10 @@
 
 use crate::plan::{Fault, Step};
 use crate::verdict::Healed;
+use crate::{bad_disk, versions};
 use cluster_tests::{
     Error,
+    binary::Binary,
     cluster::Cluster,
     history::{self, Event, FaultKind, History},
     time::now_us,
@@ -12,26 +14,19 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// A node that comes back reads its state, on two cores that three nodes share.
-const READY_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// From when all nodes run until they are one cluster again. Not a bound on what is promised, which the verdict shows, but
 /// on how long a run waits before it says that the cluster does not come back.
-const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
 /// A node that is told to stop lets its requests end.
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
-/// How far a clock jumps: a little more than what counts as wrong (a second), up to a change of the time zone's offset that
-/// somebody has put into the clock itself.
-const JUMP_MS_MIN: f64 = 2_000.0;
-const JUMP_MS_MAX: f64 = 7_200_000.0;
-/// How long a slow disk takes to sync.
-const SLOW_SYNC_MS_MIN: f64 = 30.0;
-const SLOW_SYNC_MS_MAX: f64 = 300.0;
-
-/// Does what a step says, and waits until the cluster is whole again.
+pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(60);
+/// Does what a step says, with `old` as the older release, and waits until the cluster is whole again.
 ///
 /// # Errors
 /// A node that ended by itself or does not stop; a cluster that does not come back.
 pub(crate) async fn carry_out(
     step: &Step,
+    old: Option<&Binary>,
     cluster: &mut Cluster,
     history: &mut History,
 ) -> Result<Healed, Error> {
@@ -40,8 +35,9 @@ pub(crate) async fn carry_out(
     others.retain(|id| *id != leader);
     let follower = others[step.pick % others.len()];
     others.retain(|id| *id != follower);
+    // Among all nodes: the leader as often as not.
+    let any = if step.seed.is_multiple_of(2) { leader } else { follower };
     let all_but_one: Vec<_> = std::iter::once(leader).chain(others).collect();
-    let any = if step.pick.is_multiple_of(2) { leader } else { follower };
 
     match step.fault {
         Fault::KillLeader => kill(&[leader], step.lasting, cluster, history).await?,
@@ -71,13 +67,33 @@ pub(crate) async fn carry_out(
             sleep(step.lasting).await;
             history.record(Event::Fault(cluster.restart_empty(follower)?));
         }
-        Fault::ClockForward => wrong_clock(any, jump_ms(step.degree), step.lasting, cluster, history).await?,
-        Fault::ClockBack => wrong_clock(any, -jump_ms(step.degree), step.lasting, cluster, history).await?,
+        Fault::ClockForward => {
+            wrong_clock(any, step.fault.jump_ms(step.seed), step.lasting, cluster, history).await?
+        }
+        Fault::ClockBack => {
+            wrong_clock(any, -step.fault.jump_ms(step.seed), step.lasting, cluster, history).await?
+        }
         Fault::SlowDisk => {
-            let sync_ms = (SLOW_SYNC_MS_MIN + (SLOW_SYNC_MS_MAX - SLOW_SYNC_MS_MIN) * step.degree).round();
-            let points = format!("[points]\n\"log_fd::sync::err\" = \"sleep({sync_ms})\"\n");
+            let points = sync_point(&format!("sleep({})", step.fault.sync_ms(step.seed)));
             stand_still(any, &points, step.lasting, cluster, history).await?;
         }
+        Fault::FsyncFails => bad_disk::fsync_fails(any, step.lasting, cluster, history).await?,
+        Fault::NetSlow | Fault::NetLossy => {
+            let ids = cluster.ids();
+            let pairs: Vec<_> = ids.iter().flat_map(|from| ids.iter().map(|to| (*from, *to))).collect();
+            impair(step, leader, &pairs, cluster, history).await?;
+        }
+        Fault::NetMessy => {
+            impair(step, leader, &both_ways(leader, &cluster.ids()), cluster, history).await?;
+        }
+        Fault::DiskFull => bad_disk::disk_full(any, step.lasting, cluster, history).await?,
+        Fault::TornWrite => {
+            history.record(Event::Fault(cluster.kill(any).await?));
+            sleep(step.lasting).await;
+            cluster.tear_last_write(any, step.seed)?;
+            history.record(Event::Fault(cluster.restart(any)?));
+        }
+        Fault::MixedVersion => versions::mixed(old, step.lasting, cluster, history).await?,
     }
 
     let healed = Instant::now();
@@ -139,11 +155,6 @@ async fn cut(
     Ok(())
 }
 
-/// A jump beyond what counts as wrong, from seconds to hours.
-fn jump_ms(degree: f64) -> i64 {
-    (JUMP_MS_MIN * (JUMP_MS_MAX / JUMP_MS_MIN).powf(degree)).round() as i64
-}
-
 /// A node whose clock is wrong does nothing: to the others and to the checkers it is one that was stopped.
 async fn wrong_clock(
     node: u64,
@@ -153,6 +164,11 @@ async fn wrong_clock(
     history: &mut History,
 ) -> Result<(), Error> {
     stand_still(node, &format!("clock_offset_ms = {offset_ms}\n"), lasting, cluster, history).await
+}
+
+/// What happens when a node's log is synced.
+pub(crate) fn sync_point(action: &str) -> String {
+    format!("[points]\n\"log_fd::sync::err\" = \"{action}\"\n")
 }
 
 /// Puts faults into a node under which it may do nothing.
@@ -172,16 +188,37 @@ async fn stand_still(
     Ok(())
 }
 
+async fn impair(
+    step: &Step,
+    node: u64,
+    pairs: &[(u64, u64)],
+    cluster: &Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    let pairs: Vec<_> = pairs.iter().copied().filter(|(from, to)| from != to).collect();
+    let impairment = step.fault.impairment(step.seed);
+    history.record(Event::Fault(cluster.impair(node, &pairs, impairment, step.seed)?));
+    sleep(step.lasting).await;
+    history.record(Event::Fault(cluster.heal(node)?));
+    Ok(())
+}
+
 async fn roll(cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {
     for node in cluster.ids() {
-        let (fault, status) = cluster.terminate(node, STOP_DEADLINE).await?;
-        history.record(Event::Fault(fault));
-        if !status.success() {
-            return Err(Error::Input(format!("node {node} was told to stop and ended with {status}")));
-        }
+        stop(node, cluster, history).await?;
         history.record(Event::Fault(cluster.restart(node)?));
         cluster.node_ready(node, READY_DEADLINE).await?;
         cluster.whole(WHOLE_DEADLINE).await?;
+    }
+    Ok(())
+}
+
+/// Tells a node to stop, and sees that it does so well.
+pub(crate) async fn stop(node: u64, cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {
+    let (fault, status) = cluster.terminate(node, STOP_DEADLINE).await?;
+    history.record(Event::Fault(fault));
+    if !status.success() {
+        return Err(Error::Input(format!("node {node} was told to stop and ended with {status}")));
     }
     Ok(())
 }

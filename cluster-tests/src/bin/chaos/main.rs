@@ -1,29 +1,33 @@
 //! Breaks a cluster on purpose and says whether it kept its promises:
 //! `cargo run --release -p cluster-tests --bin chaos -- --seed 1 --minutes 5 --faults all`.
 
+mod bad_disk; // one without room, or that fails
 mod faults; // what is done to the nodes
+mod ground; // what that needs of the machine
 mod load; // what users do meanwhile
 mod plan; // THE TABLE of faults, and their order
 mod verdict; // the page at the end
+mod versions; // two releases in one cluster
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use cluster_tests::{
     Error,
-    binary::{BINARY_VARIABLE, Binary, FAULTS_BINARY_VARIABLE, Profile},
+    binary::{Binary, Profile},
     check::{
         CLAIM_AHEAD, Observation,
         on_time::{Bound, Scope},
     },
     cluster::{Cluster, Settings},
     history::{Event, History},
-    net::Net,
     registers::{self, Node, Registers},
+    relay::{self, Impairment},
     target::Target,
     time::{SECOND_US, now_us},
     wait::eventually,
     workload,
 };
-use std::{env, error::Error as _, io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use ground::Ground;
+use std::{error::Error as _, io::Write, path::PathBuf, process::ExitCode, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -57,10 +61,11 @@ struct Arguments {
     /// How long faults go on
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// Which faults, separated by commas: all, kill-leader, kill-follower, kill-majority, kill-all, pause-leader,
-    /// pause-follower, pause-majority, cut-leader, cut-follower, cut-one-way, cut-bridge, roll, lose-disk
-    #[arg(long, default_value = "all")]
+    #[arg(long, default_value = "all", help = plan::help())]
     faults: String,
+    /// An older release, for the fault mixed-version
+    #[arg(long, value_name = "FILE", env = "JUSTRUN_OLD_BIN")]
+    old_binary: Option<PathBuf>,
     /// Nodes of the cluster
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(3..=7))]
     nodes: u8,
@@ -80,6 +85,25 @@ struct Arguments {
     /// Checks the history of an earlier run instead of making one
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What a run starts this program as beside itself.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Holds up, drops and doubles what enters a TUN device, until standard input ends
+    #[command(hide = true)]
+    Relay {
+        /// Which
+        #[arg(long)]
+        device: String,
+        /// Chooses which packets
+        #[arg(long)]
+        seed: u64,
+        #[command(flatten)]
+        impairment: Impairment,
+    },
 }
 
 #[tokio::main]
@@ -103,7 +127,10 @@ fn say(text: impl AsRef<str>) {
 }
 
 async fn run(arguments: &Arguments) -> Result<bool, Error> {
-    let mut faults = plan::parse(&arguments.faults).map_err(Error::Input)?;
+    if let Some(Part::Relay { device, seed, impairment }) = &arguments.part {
+        return relay::run(device, *impairment, *seed).map(|()| true);
+    }
+    let faults = plan::parse(&arguments.faults).map_err(Error::Input)?;
     if let Some(path) = &arguments.check {
         return Ok(judge(&History::read(path)?, usize::from(arguments.nodes), &[]));
     }
@@ -117,47 +144,27 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
         arguments.users,
         arguments.operations
     );
-    // A binary that was named is the one to be tried, with what can be done to it from outside.
-    let has_faults = (arguments.plant.is_some() || faults.iter().any(|fault| fault.needs_faults()))
-        && (env::var_os(BINARY_VARIABLE).is_none() || env::var_os(FAULTS_BINARY_VARIABLE).is_some());
-    let profile = Some(Profile::Release);
-    let binary = if has_faults { Binary::with_faults(profile) } else { Binary::locate(profile) }?;
-    if !has_faults {
-        let skipped: Vec<_> =
-            faults.extract_if(.., |fault| fault.needs_faults()).map(plan::Fault::name).collect();
-        if !skipped.is_empty() {
-            say(format!(
-                "SKIPPED, since {BINARY_VARIABLE} names a binary without faults and {FAULTS_BINARY_VARIABLE} none with them: {}",
-                skipped.join(", ")
-            ));
-        }
-    }
-    say(format!("running {binary}"));
     say(&again);
-
     let ids: Vec<u64> = (1..=u64::from(arguments.nodes)).collect();
-    let net = match Net::build(&ids) {
-        Ok(net) => Some(Arc::new(net)),
-        Err(error) => {
-            let (cuts, others) = faults.into_iter().partition::<Vec<_>, _>(|fault| fault.needs_net());
-            faults = others;
-            let cuts: Vec<_> = cuts.into_iter().map(plan::Fault::name).collect();
-            say(format!(
-                "SKIPPED, since the nodes cannot have a network of their own: {}; {error}",
-                cuts.join(", ")
-            ));
-            None
-        }
-    };
-    let target = match &net {
+    let ground = ground::prepare(faults, &ids, arguments.plant.is_some(), arguments.old_binary.clone())?;
+    let profile = Some(Profile::Release);
+    let binary = if ground.has_faults { Binary::with_faults(profile) } else { Binary::locate(profile) }?;
+    say(format!("running {binary}"));
+    let target = match &ground.net {
         Some(net) => Target::start_at(net.harness())?,
         None => Target::start()?,
     };
-    let settings = Settings { nodes: ids.len(), net, has_faults, ..Settings::new(binary) };
+    let settings = Settings {
+        nodes: ids.len(),
+        net: ground.net.clone(),
+        disks: ground.disks,
+        has_faults: ground.has_faults,
+        ..Settings::new(binary)
+    };
     let mut cluster = Cluster::start(settings)?;
     let path = cluster.dir().join("history.jsonl");
     let mut history = History::default();
-    let outcome = live(arguments, seed, faults, &target, &mut cluster, &mut history).await;
+    let outcome = live(arguments, seed, &ground, &target, &mut cluster, &mut history).await;
     // Whatever went wrong, what was seen until then must be there to look at.
     history.events.extend(target.calls().into_iter().map(Event::Call));
     history.write(&path)?;
@@ -183,7 +190,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
 async fn live(
     arguments: &Arguments,
     seed: u64,
-    faults: Vec<plan::Fault>,
+    ground: &Ground,
     target: &Target,
     cluster: &mut Cluster,
     history: &mut History,
@@ -224,13 +231,13 @@ async fn live(
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(arguments.minutes * 60.0);
     let mut healed = Vec::new();
-    for step in plan::steps(seed, faults) {
+    for step in plan::steps(seed, ground.faults.clone()) {
         sleep(step.calm).await;
         if Instant::now() >= end {
             break;
         }
         let at = start.elapsed().as_secs_f64();
-        let over = faults::carry_out(&step, cluster, history).await?;
+        let over = faults::carry_out(&step, ground.old.as_ref(), cluster, history).await?;
         say(format!(
             "{at:>6.1} s: {} for {:.1} s (leader {}); whole {:.1} s later",
             over.fault.name(),

@@ -1,5 +1,6 @@
 //! What is done to the nodes, and when: all of it follows from the seed.
 
+use cluster_tests::relay::Impairment;
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use std::time::Duration;
 
@@ -22,6 +23,13 @@ pub(crate) enum Fault {
     ClockForward,
     ClockBack,
     SlowDisk,
+    FsyncFails,
+    NetSlow,
+    NetLossy,
+    NetMessy,
+    DiskFull,
+    TornWrite,
+    MixedVersion,
 }
 
 /// THE TABLE: every fault, its name on the command line, and what it is.
@@ -46,14 +54,33 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
     (
         Fault::ClockForward,
         "clock-forward",
-        "the clock of one node jumps ahead, by seconds or by hours, and later back",
+        "the clock of the leader or a follower jumps ahead, by seconds or by hours, and later back",
+    ),
+    (Fault::ClockBack, "clock-back", "the same clock jumps back, by seconds or by hours, and later forward"),
+    (Fault::SlowDisk, "slow-disk", "the log of the leader or a follower takes 30 to 300 ms to sync"),
+    (
+        Fault::FsyncFails,
+        "fsync-fails",
+        "that log cannot be synced at all; the node ends, and is started again and again",
+    ),
+    (Fault::NetSlow, "net-slow", "packets between all nodes come 20 to 150 ms late, and overtake each other"),
+    (Fault::NetLossy, "net-lossy", "of those packets 1 to 20 % are lost and 1 to 5 % come twice"),
+    (Fault::NetMessy, "net-messy", "all of that, between the leader and the others"),
+    (
+        Fault::DiskFull,
+        "disk-full",
+        "the disk of the leader or a follower is full; if the node ends, it is started again and again",
     ),
     (
-        Fault::ClockBack,
-        "clock-back",
-        "the clock of one node jumps back, by seconds or by hours, and later forward",
+        Fault::TornWrite,
+        "torn-write",
+        "kill -9 of the leader or a follower, which comes back with half a record behind its log",
     ),
-    (Fault::SlowDisk, "slow-disk", "the disk of one node takes 30 to 300 ms to sync"),
+    (
+        Fault::MixedVersion,
+        "mixed-version",
+        "each node is stopped and started as an older release, and then back, one after the other",
+    ),
 ];
 
 /// Between two faults, from when the cluster is whole again.
@@ -61,8 +88,14 @@ const CALM_MS: std::ops::RangeInclusive<u64> = 8_000..=14_000;
 /// How long a node stays killed or stopped: from less than it takes the others to notice (2.5 s) to far more.
 const LASTING_MS: std::ops::RangeInclusive<u64> = 500..=12_000;
 
+/// How far clocks jump.
+const JUMP_MS_MIN: f64 = 2_000.0;
+const JUMP_MS_MAX: f64 = 7_200_000.0;
+/// See [`Fault::sync_ms`].
+const SLOW_SYNC_MS: std::ops::RangeInclusive<u64> = 30..=300;
+
 /// One fault of a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     /// Before it, since the cluster was whole.
     pub(crate) calm: Duration,
@@ -71,8 +104,8 @@ pub(crate) struct Step {
     pub(crate) lasting: Duration,
     /// Chooses among nodes that are alike.
     pub(crate) pick: usize,
-    /// Between 0 and 1: how bad it is, where that can be chosen.
-    pub(crate) degree: f64,
+    /// For what else is left to chance.
+    pub(crate) seed: u64,
 }
 
 /// Endless steps: every one of `faults` once, in some order, then all of them in another order, and so on.
@@ -89,7 +122,7 @@ pub(crate) fn steps(seed: u64, faults: Vec<Fault>) -> impl Iterator<Item = Step>
             calm: Duration::from_millis(random.random_range(CALM_MS)),
             lasting: Duration::from_millis(random.random_range(LASTING_MS)),
             pick: random.random_range(0..1_000),
-            degree: random.random(),
+            seed: random.random(),
         })
     })
 }
@@ -118,16 +151,77 @@ impl Fault {
     /// Whether it is done to the network between the nodes.
     pub(crate) fn needs_net(self) -> bool {
         matches!(self, Self::CutLeader | Self::CutFollower | Self::CutOneWay | Self::CutBridge)
+            || self.needs_relay()
+    }
+
+    /// Whether packets take the detour over a relay.
+    pub(crate) fn needs_relay(self) -> bool {
+        matches!(self, Self::NetSlow | Self::NetLossy | Self::NetMessy)
+    }
+
+    /// Whether each node has to have a small disk of its own.
+    pub(crate) fn needs_disks(self) -> bool {
+        matches!(self, Self::DiskFull)
+    }
+
+    /// Whether an older release has to be there.
+    pub(crate) fn needs_old_binary(self) -> bool {
+        matches!(self, Self::MixedVersion)
+    }
+
+    /// What it does to packets.
+    pub(crate) fn impairment(self, seed: u64) -> Impairment {
+        let random = &mut StdRng::seed_from_u64(seed);
+        let slow = Impairment {
+            delay_ms: random.random_range(20..=75),
+            jitter_ms: random.random_range(10..=75),
+            ..Impairment::default()
+        };
+        let lossy = Impairment {
+            loss_permille: random.random_range(10..=200),
+            duplicate_permille: random.random_range(10..=50),
+            ..Impairment::default()
+        };
+        match self {
+            Self::NetSlow => slow,
+            Self::NetLossy => lossy,
+            Self::NetMessy => Impairment {
+                loss_permille: lossy.loss_permille,
+                duplicate_permille: lossy.duplicate_permille,
+                ..slow
+            },
+            _ => Impairment::default(),
+        }
+    }
+
+    /// By how much a clock jumps: from a little more than what counts as wrong (a second) to hours.
+    pub(crate) fn jump_ms(self, seed: u64) -> i64 {
+        let exponent = StdRng::seed_from_u64(seed).random_range(0.0..=1.0);
+        (JUMP_MS_MIN * (JUMP_MS_MAX / JUMP_MS_MIN).powf(exponent)).round() as i64
+    }
+
+    /// How long a slow disk takes to sync.
+    pub(crate) fn sync_ms(self, seed: u64) -> u64 {
+        StdRng::seed_from_u64(seed).random_range(SLOW_SYNC_MS)
     }
 
     /// Whether it is put into the process, which a build that is shipped does not allow.
     pub(crate) fn needs_faults(self) -> bool {
-        matches!(self, Self::ClockForward | Self::ClockBack | Self::SlowDisk)
+        matches!(self, Self::ClockForward | Self::ClockBack | Self::SlowDisk | Self::FsyncFails)
     }
 
     pub(crate) fn name(self) -> &'static str {
         FAULTS.iter().find(|(fault, _, _)| *fault == self).map_or("", |(_, name, _)| name)
     }
+}
+
+/// The names and what they mean, for people.
+pub(crate) fn help() -> String {
+    let mut text = "Which faults, separated by commas; all, or of these:".to_owned();
+    for (_, name, what) in FAULTS {
+        text.push_str(&format!("\n  {name:<16}{what}"));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -161,5 +255,30 @@ mod tests {
         assert_eq!(parse("none"), Ok(Vec::new()));
         assert!(parse("kill").unwrap_err().starts_with("kill is not one of all, none, kill-leader, "));
         assert!(FAULTS.iter().all(|(fault, name, _)| fault.name() == *name));
+        assert!(
+            FAULTS
+                .iter()
+                .all(|(_, name, what)| help().contains(&format!("{name} ")) && help().contains(what))
+        );
+    }
+
+    #[test]
+    fn packets_fare_as_the_table_says() {
+        for seed in 0..200 {
+            let [slow, lossy, messy] =
+                [Fault::NetSlow, Fault::NetLossy, Fault::NetMessy].map(|fault| fault.impairment(seed));
+            assert!(slow.delay_ms >= 20 && slow.delay_ms + slow.jitter_ms <= 150 && slow.jitter_ms > 0);
+            assert_eq!((slow.loss_permille, slow.duplicate_permille), (0, 0));
+            assert!(
+                (10..=200).contains(&lossy.loss_permille) && (10..=50).contains(&lossy.duplicate_permille)
+            );
+            assert_eq!((lossy.delay_ms, lossy.jitter_ms), (0, 0));
+            let both = (slow.delay_ms, slow.jitter_ms, lossy.loss_permille, lossy.duplicate_permille);
+            let all = (messy.delay_ms, messy.jitter_ms, messy.loss_permille, messy.duplicate_permille);
+            assert_eq!(all, both);
+        }
+        for (fault, name, _) in FAULTS.iter().filter(|(fault, ..)| !fault.needs_relay()) {
+            assert_eq!(fault.impairment(1), Impairment::default(), "{name}");
+        }
     }
 }
