@@ -5,7 +5,8 @@ use crate::verdict::Healed;
 use cluster_tests::{
     Error,
     cluster::Cluster,
-    history::{Event, History},
+    history::{Event, History, Mode},
+    target::Target,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -25,6 +26,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) async fn carry_out(
     step: &Step,
     cluster: &mut Cluster,
+    target: &Target,
     history: &mut History,
 ) -> Result<Healed, Error> {
     let leader = cluster.leader(WHOLE_DEADLINE).await?;
@@ -62,6 +64,9 @@ pub(crate) async fn carry_out(
             sleep(step.lasting).await;
             history.record(Event::Fault(cluster.restart_empty(follower)?));
         }
+        Fault::TargetFail => misbehave(Mode::Fail, step.lasting, target, history).await,
+        Fault::TargetHang => misbehave(Mode::Hang, step.lasting, target, history).await,
+        Fault::TargetRefuse => misbehave(Mode::Refuse, step.lasting, target, history).await,
     }
 
     let healed = Instant::now();
@@ -121,6 +126,12 @@ async fn cut(
     sleep(lasting).await;
     history.record(Event::Fault(cluster.heal(node)?));
     Ok(())
+}
+
+async fn misbehave(mode: Mode, lasting: Duration, target: &Target, history: &mut History) {
+    target.misbehave(mode);
+    sleep(lasting).await;
+    history.events.extend(target.behave().map(Event::Misbehaved));
 }
 
 async fn roll(cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {

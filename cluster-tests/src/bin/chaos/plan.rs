@@ -19,6 +19,9 @@ pub(crate) enum Fault {
     CutBridge,
     Roll,
     LoseDisk,
+    TargetFail,
+    TargetHang,
+    TargetRefuse,
 }
 
 /// THE TABLE: every fault, its name on the command line, and what it is.
@@ -40,6 +43,9 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
     ),
     (Fault::Roll, "roll", "SIGTERM and restart of each node, one after the other, as in an upgrade"),
     (Fault::LoseDisk, "lose-disk", "kill -9 of a follower, which comes back without its data"),
+    (Fault::TargetFail, "target-fail", "some of what jobs call answers 500"),
+    (Fault::TargetHang, "target-hang", "the same takes requests and never answers"),
+    (Fault::TargetRefuse, "target-refuse", "the same resets connections"),
 ];
 
 /// Between two faults, from when the cluster is whole again.
