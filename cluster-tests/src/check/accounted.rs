@@ -63,6 +63,11 @@ impl OfJob<'_> {
             || self.is_missed(due_s)
     }
 
+    /// Whether it is on record as failed, for whatever reason.
+    pub(super) fn has_failed(&self, due_s: i64) -> bool {
+        self.by_instant.get(&due_s).is_some_and(|execution| execution.status == "failed")
+    }
+
     /// Whether it is on record as one that never reached the target, or may not have.
     pub(super) fn is_unreached(&self, due_s: i64) -> bool {
         let is_unreached = |execution: &&&Execution| {

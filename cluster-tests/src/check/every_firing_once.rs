@@ -107,8 +107,9 @@ fn missing(
         let within = |windows: &[Window]| windows.iter().any(|window| window.contains(instant.due_us()));
         let is_changed = timeline.is_changed_around(&instant, grace_us);
         let may_be_lost = job.delivery == Delivery::AtMostOnce && within(&observation.disturbed);
-        // Where there is no record to look at, it may have been skipped.
-        let may_be_skipped = is_changed && !of_job.is_read;
+        // Where there is no record to look at, it may have been skipped; and what was lost with its node is not sent again
+        // once the job is paused.
+        let may_be_skipped = is_changed && (!of_job.is_read || of_job.has_failed(due_s));
         match of_job.is_skipped(due_s) {
             true if is_changed || within(&observation.outages) => {}
             true => violations.push(Violation::NeedlesslySkipped(instant)),
@@ -437,6 +438,16 @@ mod tests {
         assert_eq!(check_without(&[3], [edit()]), []);
         let needless = Violation::NeedlesslySkipped(instant("a", T0_S + 3));
         assert_eq!(check_without(&[3], [read(), skipped()]), [needless]);
+    }
+
+    #[test]
+    fn what_was_lost_before_a_pause_may_be_left_so() {
+        let read = || Event::JobRead(JobRead { job: "a".to_owned(), asked_us: (T0_S + 12) * SECOND_US });
+        let lost = || Event::Execution(failed("a", T0_S + 3, "x3", "node_lost"));
+        let stop = |offset| Event::Stopped(stopped("a", T0_S + offset, Some(T0_S + offset)));
+        assert_eq!(check_without(&[3], [read(), lost(), stop(4)]), []);
+        assert_eq!(check_without(&[3], [read(), stop(4)]), missing_at(&[3]));
+        assert_eq!(check_without(&[3], [read(), lost(), stop(6)]), missing_at(&[3]));
     }
 
     #[test]

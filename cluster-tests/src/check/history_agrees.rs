@@ -101,7 +101,8 @@ impl Facts<'_> {
         if execution.status != "failed" {
             return None;
         }
-        let job = self.jobs.get(&execution.job)?.job;
+        let timeline = self.jobs.get(&execution.job)?;
+        let job = timeline.job;
         let kind = execution.error_kind.as_deref().unwrap_or("nothing");
         let ended_us = execution.finished_s.map(|finished_s| finished_s * SECOND_US);
         let within = |windows: &[Window]| {
@@ -116,7 +117,12 @@ impl Facts<'_> {
             "http_status" => of_attempt(|call| call.status.is_some() && !call.succeeded()),
             "timeout" => of_attempt(|call| !call.succeeded()) || within(disturbed),
             "connect" => within(&self.refusals) || within(disturbed),
-            "node_lost" => job.delivery == Delivery::AtMostOnce,
+            // What was lost with its node is not tried again once the job is paused.
+            "node_lost" => {
+                let due_us = execution.scheduled_s.unwrap_or_default() * SECOND_US;
+                let stopped = |ended_us| timeline.is_stopped_between(due_us, ended_us + SECOND_US);
+                job.delivery == Delivery::AtMostOnce || ended_us.is_some_and(stopped)
+            }
             _ => false,
         };
         let wanted = job.retry_max + 1;
@@ -317,6 +323,19 @@ mod tests {
         }
         // A node was killed then.
         assert_eq!((shown("timeout", vec![], T0_S), shown("connect", vec![], T0_S)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_was_lost_with_its_node_is_not_tried_again_in_a_pause() {
+        let shown = |stop_s: i64| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(job("a")));
+            let lost = fixture::failed("a", T0_S, "x", "node_lost");
+            history.record(Event::Execution(Execution { finished_s: Some(T0_S + 8), ..lost }));
+            history.record(Event::Stopped(fixture::stopped("a", T0_S + stop_s, None)));
+            check(&history, &observation(T0_S + 20)).len()
+        };
+        assert_eq!((shown(4), shown(8), shown(12)), (0, 0, 1));
     }
 
     #[test]

@@ -164,6 +164,13 @@ impl Timeline<'_> {
             || stops.any(|stopped| overlaps(stopped.asked_us, stopped.resumed_us.unwrap_or(i64::MAX)))
     }
 
+    /// Whether it was paused or deleted at some time from one instant to the other.
+    pub(super) fn is_stopped_between(&self, from_us: i64, until_us: i64) -> bool {
+        self.stops.iter().any(|stopped| {
+            stopped.asked_us <= until_us && stopped.resumed_us.is_none_or(|resumed_us| resumed_us >= from_us)
+        })
+    }
+
     /// Whether a call that arrived then may have gone to this path.
     pub(super) fn may_call(&self, path: &str, arrived_us: i64) -> bool {
         let stale_us = self.ahead_us + STALE_ADDRESS_US;
