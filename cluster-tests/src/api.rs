@@ -1,14 +1,20 @@
 //! The REST contract, seen from outside: the few calls the runs need, typed.
 
+mod changes; // of jobs
+mod view; // of the cluster
+
+pub use changes::Fate;
+pub(crate) use changes::NOTHING_CHANGED;
+pub use view::{ClusterView, MemberView};
+
 use crate::{
     Error,
     client::{Answer, CallError, Client},
-    history::{Delivery, Event, Execution, JobCreated, JobRead, Listed, Posted},
+    history::{Configuration, Delivery, Event, Execution, JobCreated, JobId, JobRead, Listed, Posted},
     time::{now_us, parse_rfc3339},
 };
 use bytes::Bytes;
 use http::Method;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
@@ -28,8 +34,10 @@ pub struct Api {
 pub struct NewJob {
     /// Its name.
     pub name: String,
-    /// Its cron expression, in UTC.
+    /// Its cron expression.
     pub expression: String,
+    /// The IANA time zone that it is meant in.
+    pub timezone: String,
     /// What it calls.
     pub url: String,
     /// Timeout in seconds, 1 to 300.
@@ -38,18 +46,41 @@ pub struct NewJob {
     pub delivery: Delivery,
     /// Retries, 0 to 10, one second apart.
     pub retry_max: u32,
+    /// The channels that hear of it.
+    pub channels: Vec<String>,
 }
 
 impl NewJob {
-    /// A GET with a short timeout and no retries, sent at least once.
+    /// A GET in UTC with a short timeout and no retries, sent at least once, of which nobody hears.
     pub fn new(name: impl Into<String>, expression: impl Into<String>, url: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             expression: expression.into(),
+            timezone: "UTC".to_owned(),
             url: url.into(),
             timeout_sec: 5,
             delivery: Delivery::AtLeastOnce,
             retry_max: 0,
+            channels: Vec::new(),
+        }
+    }
+
+    /// What the history has to know of it, once it was acknowledged.
+    #[must_use]
+    pub fn created(&self, job: JobId, asked_us: i64, acknowledged_us: i64) -> JobCreated {
+        JobCreated {
+            job,
+            configuration: Configuration {
+                expression: self.expression.clone(),
+                timezone: self.timezone.clone(),
+                path: changes::path_of(&self.url),
+                timeout_sec: self.timeout_sec,
+            },
+            delivery: self.delivery,
+            retry_max: self.retry_max,
+            channels: self.channels.clone(),
+            asked_us,
+            acknowledged_us,
         }
     }
 
@@ -57,13 +88,14 @@ impl NewJob {
         json!({
             "name": self.name,
             "cron_expression": self.expression,
-            "timezone": "UTC",
+            "timezone": self.timezone,
             "url": self.url,
             "timeout_sec": self.timeout_sec,
             "delivery": self.delivery,
             "retry_policy": if self.retry_max == 0 { "none" } else { "fixed" },
             "retry_max": self.retry_max,
             "retry_delay_sec": 1,
+            "alert_channel_ids": self.channels,
         })
     }
 }
@@ -77,53 +109,6 @@ pub enum Asked {
     NotSent,
     /// There was no answer, or a 5xx: it may have taken effect.
     Unknown,
-}
-
-/// What one node says of the cluster (`GET /v1/cluster`).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct ClusterView {
-    /// The node that answers.
-    pub node_id: u64,
-    /// The leader it knows.
-    pub leader_id: Option<u64>,
-    /// The Raft term.
-    pub term: u64,
-    /// The last log entry it has applied.
-    pub applied_index: u64,
-    /// Digest of all that it has written up to that entry; a node that goes back to an earlier release may have none.
-    pub state_digest: Option<String>,
-    /// Rises with every new assignment of shards.
-    pub shard_map_version: u64,
-    /// Everybody.
-    pub members: Vec<MemberView>,
-}
-
-/// See [`ClusterView`].
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct MemberView {
-    /// Which node.
-    pub node_id: u64,
-    /// `leader`, `follower` or `learner`.
-    pub role: String,
-    /// Whether it has been heard of lately; unknown to a node that has no leader.
-    pub live: Option<bool>,
-    /// The last log entry it is known to have applied.
-    pub applied_index: Option<u64>,
-    /// How many shards of the timer wheel it looks after.
-    pub shards: u64,
-}
-
-impl ClusterView {
-    /// Why the cluster is not whole with `nodes` members, or nothing: a leader, everybody alive, and every shard with a live owner.
-    pub fn not_whole(&self, nodes: usize) -> Option<String> {
-        let is_live = |member: &MemberView| member.live == Some(true);
-        let live = self.members.iter().filter(|member| is_live(member));
-        let whole = self.leader_id.is_some()
-            && live.clone().count() == nodes
-            && live.map(|member| member.shards).sum::<u64>() > 0
-            && self.members.iter().all(|member| is_live(member) || member.shards == 0);
-        (!whole).then(|| format!("{self:?}"))
-    }
 }
 
 impl Api {
@@ -211,15 +196,7 @@ impl Api {
                 body: answer.excerpt(),
             });
         };
-        Ok(JobCreated {
-            job: id,
-            expression: job.expression.clone(),
-            delivery: job.delivery,
-            timeout_sec: job.timeout_sec,
-            retry_max: job.retry_max,
-            asked_us,
-            acknowledged_us,
-        })
+        Ok(job.created(id, asked_us, acknowledged_us))
     }
 
     /// Creates a job by a POST that names itself with the job's name, so that it may be repeated.
@@ -353,6 +330,7 @@ fn execution(job: &str, row: &Value) -> Result<Execution, &'static str> {
         error_kind: text("error_kind"),
         error: text("error"),
         missed_until_s: row["missed"]["until"].as_str().and_then(parse_rfc3339),
+        finished_s: text("finished_at").as_deref().and_then(parse_rfc3339),
     })
 }
 
@@ -373,41 +351,13 @@ mod tests {
 
         let mut extended = documented;
         extended["scheduled_at"] = json!("2026-04-11T03:00:00Z");
+        extended["finished_at"] = json!("2026-04-11T03:00:03Z");
         extended["node_id"] = json!(3);
         extended["attempt"] = json!(2);
         extended["missed"] = json!({"count": 3, "until": "2026-04-11T03:00:02Z", "exact": true});
         let read = execution("job_7kR3mNxQ2v", &extended).unwrap();
         assert_eq!((read.scheduled_s, read.node, read.attempt), (Some(1_775_876_400), Some(3), Some(2)));
+        assert_eq!(read.finished_s, Some(1_775_876_403));
         assert_eq!(read.missed_until_s, Some(1_775_876_402));
-    }
-
-    #[test]
-    fn a_cluster_is_whole_with_a_leader_and_live_owners() {
-        let member = |node_id, live, shards| MemberView {
-            node_id,
-            role: "follower".to_owned(),
-            live: Some(live),
-            applied_index: None,
-            shards,
-        };
-        let view = |leader_id, members| ClusterView {
-            node_id: 1,
-            leader_id,
-            term: 1,
-            applied_index: 1,
-            state_digest: None,
-            shard_map_version: 1,
-            members,
-        };
-        let whole = view(Some(1), vec![member(1, true, 0), member(2, true, 128), member(3, true, 128)]);
-        assert_eq!(whole.not_whole(3), None);
-        for broken in [
-            view(None, whole.members.clone()),
-            view(Some(1), whole.members[..2].to_vec()),
-            view(Some(1), vec![member(1, true, 0), member(2, true, 0), member(3, true, 0)]),
-            view(Some(1), vec![member(1, true, 0), member(2, true, 128), member(3, false, 128)]),
-        ] {
-            assert!(broken.not_whole(3).is_some(), "{broken:?}");
-        }
     }
 }

@@ -1,9 +1,13 @@
 //! When a job is due, computed a second time and without a line of the product's own code: an error made
 //! there must not be repeated here.
 //!
-//! Only what the runs use: `@every <n>s|m|h` and five numeric cron fields in UTC.
+//! Only what the runs use: `@every <n>s|m|h` and five numeric cron fields, in zones whose clocks never change.
 
 use crate::{Error, time::Civil};
+
+/// Zones without summer time, and their offsets from UTC in seconds.
+pub const ZONES: &[(&str, i64)] =
+    &[("UTC", 0), ("Asia/Kolkata", 19_800), ("Asia/Tokyo", 32_400), ("America/Bogota", -18_000)];
 
 /// The due instants of one expression, in whole seconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,15 +31,19 @@ pub struct Fields {
     weekday: u64,
     /// Both day fields are restricted, so that either may match (POSIX `crontab`).
     either_day: bool,
+    /// What the zone's clocks are ahead of UTC, in seconds.
+    offset_s: i64,
 }
 
 impl Due {
-    /// Reads an expression.
+    /// Reads an expression that is meant in a zone of [`ZONES`].
     ///
     /// # Errors
     /// [`Error::Input`] for names, nicknames and whatever else is not listed at the top.
-    pub fn parse(expression: &str) -> Result<Self, Error> {
-        let refused = || Error::Input(format!("the harness cannot compute the schedule {expression:?}"));
+    pub fn parse(expression: &str, timezone: &str) -> Result<Self, Error> {
+        let refused =
+            || Error::Input(format!("the harness cannot compute the schedule {expression:?} in {timezone}"));
+        let (_, offset_s) = *ZONES.iter().find(|(zone, _)| *zone == timezone).ok_or_else(refused)?;
         if let Some(period) = expression.strip_prefix("@every ") {
             let (count, unit) =
                 period.split_at_checked(period.len().saturating_sub(1)).ok_or_else(refused)?;
@@ -60,6 +68,7 @@ impl Due {
             // 7 is Sunday too.
             weekday: (weekday_bits | weekday_bits >> 7) & 0x7f,
             either_day: !day.starts_with('*') && !weekday.starts_with('*'),
+            offset_s,
         }))
     }
 
@@ -67,7 +76,9 @@ impl Due {
     pub fn is_due(&self, unix_s: i64) -> bool {
         match self {
             Self::Every { period_s } => unix_s.rem_euclid(*period_s) == 0,
-            Self::Cron(fields) => unix_s.rem_euclid(60) == 0 && fields.matches(&Civil::from_unix(unix_s)),
+            Self::Cron(fields) => {
+                unix_s.rem_euclid(60) == 0 && fields.matches(&Civil::from_unix(unix_s + fields.offset_s))
+            }
         }
     }
 
@@ -124,7 +135,11 @@ mod tests {
     use crate::time::{format_rfc3339, parse_rfc3339};
 
     fn check(expression: &str, after: &str, until: &str, expected: &[&str]) {
-        let due = Due::parse(expression).unwrap();
+        check_in("UTC", expression, after, until, expected);
+    }
+
+    fn check_in(timezone: &str, expression: &str, after: &str, until: &str, expected: &[&str]) {
+        let due = Due::parse(expression, timezone).unwrap();
         let (after, until) = (parse_rfc3339(after).unwrap(), parse_rfc3339(until).unwrap());
         let found: Vec<_> = due.between(after, until).map(format_rfc3339).collect();
         assert_eq!(found, expected, "{expression}");
@@ -173,6 +188,33 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_moves_the_fields_and_not_the_period() {
+        check_in(
+            "Asia/Kolkata",
+            "15 9 1 * *",
+            "2026-01-31T00:00:00Z",
+            "2026-03-31T00:00:00Z",
+            &["2026-02-01T03:45:00Z", "2026-03-01T03:45:00Z"],
+        );
+        check_in(
+            "America/Bogota",
+            "0 22 * * 6",
+            "2026-01-01T00:00:00Z",
+            "2026-01-05T00:00:00Z",
+            &["2026-01-04T03:00:00Z"],
+        );
+        check_in(
+            "Asia/Kolkata",
+            "@every 1h",
+            "2026-01-01T00:30:00Z",
+            "2026-01-01T01:59:59Z",
+            &["2026-01-01T01:00:00Z"],
+        );
+        // Its clocks change.
+        assert!(Due::parse("0 0 * * *", "Europe/Stockholm").is_err());
+    }
+
+    #[test]
     fn what_it_cannot_compute_it_refuses() {
         for expression in [
             "",
@@ -185,7 +227,7 @@ mod tests {
             "5/2 * * * *",
             "* * * JAN *",
         ] {
-            assert!(Due::parse(expression).is_err(), "{expression}");
+            assert!(Due::parse(expression, "UTC").is_err(), "{expression}");
         }
     }
 }

@@ -1,5 +1,11 @@
 //! What happened in one run, on one clock, in one file.
 
+mod changes; // by users
+mod messages; // to channels
+
+pub use changes::{Configuration, Edited, RunAsked, Shown, Stop, Stopped};
+pub use messages::{Alert, Channel, Misbehaved, Mode};
+
 use crate::Error;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -34,6 +40,18 @@ pub enum Event {
     Listed(Listed),
     /// A job was paused or deleted.
     Stopped(Stopped),
+    /// A job's configuration was changed.
+    Edited(Edited),
+    /// A run was asked for.
+    RunAsked(RunAsked),
+    /// A node showed a job at the end of the run.
+    Shown(Shown),
+    /// A channel was made.
+    Channel(Channel),
+    /// A message to a channel arrived.
+    Alert(Alert),
+    /// The target stopped doing what it should, and did it again.
+    Misbehaved(Misbehaved),
     /// A register was asked for or changed.
     Operation(Operation),
 }
@@ -43,14 +61,14 @@ pub enum Event {
 pub struct JobCreated {
     /// Its id.
     pub job: JobId,
-    /// Its cron expression, in UTC.
-    pub expression: String,
+    /// What it is to do, until that is changed.
+    pub configuration: Configuration,
     /// What happens to a request whose node dies.
     pub delivery: Delivery,
-    /// The job's timeout in seconds.
-    pub timeout_sec: u32,
     /// Retries after a failed attempt.
     pub retry_max: u32,
+    /// The channels that hear of it.
+    pub channels: Vec<String>,
     /// When the request left.
     pub asked_us: i64,
     /// When the 201 was here.
@@ -127,6 +145,8 @@ pub struct Execution {
     pub error: Option<String>,
     /// On a record of several firings that were missed: the last of them, in seconds since the Unix epoch.
     pub missed_until_s: Option<i64>,
+    /// When it ended, in seconds since the Unix epoch.
+    pub finished_s: Option<i64>,
 }
 
 /// An answer to a POST with an `Idempotency-Key` that makes a job of the same name.
@@ -142,21 +162,6 @@ pub struct Posted {
     pub asked_us: i64,
     /// When the answer was here.
     pub answered_us: i64,
-}
-
-/// A stretch in which a job must not fire.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopped {
-    /// Which.
-    pub job: JobId,
-    /// When the first request to pause or delete it left: from here on it need not fire.
-    pub asked_us: i64,
-    /// When the API had acknowledged one: from here on, but for what was claimed before, it must not.
-    pub acknowledged_us: i64,
-    /// When the first request to resume it left: from here on it may fire again. None for ever.
-    pub resume_asked_us: Option<i64>,
-    /// When that was acknowledged: from here on it must.
-    pub resumed_us: Option<i64>,
 }
 
 /// One job of a list of all.
@@ -328,6 +333,36 @@ impl History {
         self.events.iter().filter_map(|event| if let Event::Stopped(it) = event { Some(it) } else { None })
     }
 
+    /// The changes of jobs, those of one job in order.
+    pub fn edits(&self) -> impl Iterator<Item = &Edited> {
+        self.events.iter().filter_map(|event| if let Event::Edited(it) = event { Some(it) } else { None })
+    }
+
+    /// The runs that were asked for.
+    pub fn runs_asked(&self) -> impl Iterator<Item = &RunAsked> {
+        self.events.iter().filter_map(|event| if let Event::RunAsked(it) = event { Some(it) } else { None })
+    }
+
+    /// What the nodes show of the jobs at the end.
+    pub fn shown(&self) -> impl Iterator<Item = &Shown> {
+        self.events.iter().filter_map(|event| if let Event::Shown(it) = event { Some(it) } else { None })
+    }
+
+    /// The channels.
+    pub fn channels(&self) -> impl Iterator<Item = &Channel> {
+        self.events.iter().filter_map(|event| if let Event::Channel(it) = event { Some(it) } else { None })
+    }
+
+    /// The messages that arrived, in order.
+    pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
+        self.events.iter().filter_map(|event| if let Event::Alert(it) = event { Some(it) } else { None })
+    }
+
+    /// When the target did not do what it should.
+    pub fn misbehaviour(&self) -> impl Iterator<Item = &Misbehaved> {
+        self.events.iter().filter_map(|event| if let Event::Misbehaved(it) = event { Some(it) } else { None })
+    }
+
     /// The requests on registers.
     pub fn operations(&self) -> impl Iterator<Item = &Operation> {
         self.events.iter().filter_map(|event| if let Event::Operation(it) = event { Some(it) } else { None })
@@ -373,6 +408,15 @@ mod tests {
         Event::Operation(Operation { register: 1, job, process: 2, node: 3, kind, asked_us: 10, outcome })
     }
 
+    fn configuration() -> Configuration {
+        Configuration {
+            expression: "@every 1s".into(),
+            timezone: "UTC".into(),
+            path: "/ok".into(),
+            timeout_sec: 5,
+        }
+    }
+
     #[test]
     fn a_file_gives_back_what_was_written() {
         let acknowledged = |reply| Outcome::Acknowledged { reply, answered_us: 11 };
@@ -380,10 +424,10 @@ mod tests {
             events: vec![
                 Event::JobCreated(JobCreated {
                     job: "job_a".into(),
-                    expression: "@every 1s".into(),
+                    configuration: configuration(),
                     delivery: Delivery::AtMostOnce,
-                    timeout_sec: 5,
                     retry_max: 2,
+                    channels: vec!["ch_a".into()],
                     asked_us: 1,
                     acknowledged_us: 2,
                 }),
@@ -409,6 +453,7 @@ mod tests {
                     error_kind: None,
                     error: None,
                     missed_until_s: Some(9),
+                    finished_s: Some(10),
                 }),
                 Event::Fault(Fault { node: 1, kind: FaultKind::Kill, at_us: 7 }),
                 Event::Posted(Posted {
@@ -421,11 +466,43 @@ mod tests {
                 Event::Listed(Listed { job: "job_a".into(), name: "1".into() }),
                 Event::Stopped(Stopped {
                     job: "job_a".into(),
+                    how: Stop::Paused,
                     asked_us: 10,
                     acknowledged_us: 11,
                     resume_asked_us: Some(12),
                     resumed_us: None,
                 }),
+                Event::Edited(Edited {
+                    job: "job_a".into(),
+                    to: configuration(),
+                    asked_us: 13,
+                    acknowledged_us: None,
+                }),
+                Event::RunAsked(RunAsked {
+                    job: "job_a".into(),
+                    key: Some("k".into()),
+                    asked_us: 14,
+                    execution: Some("exec_a".into()),
+                }),
+                Event::Shown(Shown {
+                    node: 1,
+                    job: "job_a".into(),
+                    name: "1".into(),
+                    configuration: configuration(),
+                    status: "active".into(),
+                }),
+                Event::Channel(Channel { channel: "ch_a".into(), path: "/alerts/ready".into() }),
+                Event::Alert(Alert {
+                    arrived_us: 15,
+                    path: "/alerts/ready".into(),
+                    delivery: Some("evt_a".into()),
+                    id: Some("evt_a".into()),
+                    kind: Some("job.failed".into()),
+                    job: Some("job_a".into()),
+                    execution: None,
+                    status: 200,
+                }),
+                Event::Misbehaved(Misbehaved { mode: Mode::Refuse, from_us: 16, until_us: 17 }),
                 operation(OperationKind::Create { value: "0".into() }, acknowledged(Reply::Done)),
                 operation(
                     OperationKind::Write { value: "1".into() },
@@ -440,7 +517,7 @@ mod tests {
         let path = dir.path().join("history.jsonl");
         history.write(&path).unwrap();
         assert_eq!(History::read(&path).unwrap(), history);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 13);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 19);
 
         std::fs::write(&path, "{}\n").unwrap();
         assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));

@@ -5,7 +5,7 @@
 
 use crate::{
     Error,
-    api::{Api, NewJob},
+    api::{Api, NOTHING_CHANGED, NewJob},
     client::{Answer, CallError, Client},
     history::{JobId, Operation, OperationKind, Outcome, Reply},
     time::steady_us,
@@ -24,9 +24,6 @@ use tokio::{task::JoinSet, time::sleep};
 
 /// An expression that is due on the first of January only.
 const NEVER: &str = "0 0 1 1 *";
-/// What the service says with a 503 that is a refusal. Its code does not tell it from a change whose fate is unknown, so
-/// the promise in the text is what it is held to.
-const NOTHING_CHANGED: &str = "nothing was changed";
 /// Operations on a register after its delete, to see that it stays away, before another takes its place.
 const AFTERLIFE: u64 = 20;
 

@@ -1,36 +1,99 @@
 //! Every due instant is on record, for every job whose executions were read: it ran, or it failed or was skipped and the
 //! record says why. A record of several firings that were missed counts for all of them.
+//!
+//! That holds up to the very instant at which a job was changed, paused or deleted, and again from the instant at which it was
+//! resumed: see [`super::timeline`].
 
-use super::{Fires, Instant, Observation, Violation};
+use super::{
+    Instant, Observation, Violation,
+    timeline::{Timeline, Timelines},
+};
 use crate::{
-    due::Due,
-    history::{History, JobCreated, JobRead},
+    history::{Execution, History, JobRead},
     time::{SECOND_US, micros},
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     ops::RangeInclusive,
 };
 
-/// The stretches of a job that are on record as missed, in seconds since the Unix epoch.
-pub fn skips(history: &History, job: &str) -> Vec<RangeInclusive<i64>> {
-    let of_job =
-        history.executions().filter(|execution| execution.job == job && execution.status == "skipped");
-    of_job
-        .filter_map(|execution| {
-            let from_s = execution.scheduled_s?;
-            Some(from_s..=execution.missed_until_s.unwrap_or(from_s))
-        })
-        .collect()
+/// What the API shows, by job.
+#[derive(Default)]
+pub(super) struct Records<'a>(HashMap<&'a str, OfJob<'a>>);
+
+/// What the API shows of one job's schedule.
+#[derive(Default)]
+pub(super) struct OfJob<'a> {
+    /// Whether its executions were read at all.
+    pub(super) is_read: bool,
+    by_instant: BTreeMap<i64, &'a Execution>,
+    /// The stretches that are on record as missed, in seconds since the Unix epoch.
+    skips: Vec<RangeInclusive<i64>>,
+}
+
+static NOTHING: OfJob<'static> = OfJob { is_read: false, by_instant: BTreeMap::new(), skips: Vec::new() };
+
+impl<'a> Records<'a> {
+    pub(super) fn of(history: &'a History) -> Self {
+        let mut records = Self::default();
+        for read in history.reads() {
+            records.0.entry(&read.job).or_default().is_read = true;
+        }
+        for execution in history.executions().filter(|execution| execution.triggered_by == "schedule") {
+            let Some(due_s) = execution.scheduled_s else { continue };
+            let of_job = records.0.entry(&execution.job).or_default();
+            // One record of several may begin where another execution is.
+            match execution.missed_until_s {
+                Some(until_s) => of_job.skips.push(due_s..=until_s),
+                None => drop(of_job.by_instant.insert(due_s, execution)),
+            }
+        }
+        records
+    }
+
+    pub(super) fn of_job(&self, job: &str) -> &OfJob<'a> {
+        self.0.get(job).unwrap_or(&NOTHING)
+    }
+}
+
+impl OfJob<'_> {
+    /// Whether an instant is on record as one that was not called.
+    pub(super) fn is_skipped(&self, due_s: i64) -> bool {
+        self.by_instant.get(&due_s).is_some_and(|execution| execution.status == "skipped")
+            || self.is_missed(due_s)
+    }
+
+    /// Whether it is on record as failed, for whatever reason.
+    pub(super) fn has_failed(&self, due_s: i64) -> bool {
+        self.by_instant.get(&due_s).is_some_and(|execution| execution.status == "failed")
+    }
+
+    /// Whether it is on record as one that never reached the target, or may not have.
+    pub(super) fn is_unreached(&self, due_s: i64) -> bool {
+        let is_unreached = |execution: &&&Execution| {
+            execution.status == "failed"
+                && matches!(execution.error_kind.as_deref(), Some("connect" | "timeout"))
+        };
+        self.by_instant.get(&due_s).as_ref().is_some_and(is_unreached)
+    }
+
+    fn is_missed(&self, due_s: i64) -> bool {
+        self.skips.iter().any(|skip| skip.contains(&due_s))
+    }
+
+    fn is_recorded(&self, due_s: i64) -> bool {
+        self.by_instant.contains_key(&due_s) || self.is_missed(due_s)
+    }
 }
 
 /// See the module.
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
-    let jobs: HashMap<_, _> = history.jobs().map(|job| (job.job.as_str(), job)).collect();
     let mut violations = Vec::new();
+    let timelines = Timelines::of(history, observation, &mut violations);
+    let records = Records::of(history);
     for read in history.reads() {
-        if let Some(job) = jobs.get(read.job.as_str()) {
-            unaccounted(history, job, read, observation, &mut violations);
+        if let Some(timeline) = timelines.get(&read.job) {
+            unaccounted(timeline, records.of_job(&read.job), read, observation, &mut violations);
         }
     }
     for execution in history.executions() {
@@ -48,31 +111,17 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
 }
 
 fn unaccounted(
-    history: &History,
-    job: &JobCreated,
+    timeline: &Timeline<'_>,
+    records: &OfJob<'_>,
     read: &JobRead,
     observation: &Observation,
     violations: &mut Vec<Violation>,
 ) {
-    let due = match Due::parse(&job.expression) {
-        Ok(due) => due,
-        Err(error) => {
-            violations.push(Violation::Unreadable(error.to_string()));
-            return;
-        }
-    };
-    let shown = history.executions().filter(|execution| execution.job == job.job);
-    let recorded: HashSet<_> = shown.filter_map(|execution| execution.scheduled_s).collect();
-    let skips = skips(history, &job.job);
-    let fires = Fires::of(history, &job.job, observation.grace);
-    let grace_us = micros(observation.grace);
-    let after_s = (job.acknowledged_us + grace_us).div_euclid(SECOND_US);
-    let until_s = (observation.until_us.min(read.asked_us) - grace_us).div_euclid(SECOND_US);
-    for due_s in due.between(after_s, until_s) {
-        let instant = Instant { job: job.job.clone(), due_s };
-        let is_recorded = recorded.contains(&due_s) || skips.iter().any(|skip| skip.contains(&due_s));
-        if !is_recorded && fires.at(&instant) {
-            violations.push(Violation::Unaccounted(instant));
+    let from_s = timeline.job.acknowledged_us.div_euclid(SECOND_US);
+    let until_us = observation.until_us.min(read.asked_us) - micros(observation.grace);
+    for due_s in timeline.instants(from_s, until_us.div_euclid(SECOND_US)) {
+        if timeline.must(due_s) && !records.is_recorded(due_s) {
+            violations.push(Violation::Unaccounted(Instant { job: read.job.clone(), due_s }));
         }
     }
 }
@@ -81,8 +130,8 @@ fn unaccounted(
 mod tests {
     use super::*;
     use crate::{
-        check::fixture::{T0_S, execution, instant, job, observation, stopped},
-        history::{Event, Execution},
+        check::fixture::{T0_S, configuration, edited, execution, instant, job, observation, stopped},
+        history::{Configuration, Event, Execution, JobRead},
     };
 
     /// A job with a record of every instant but T0+3, and what else is in the history.
@@ -90,7 +139,7 @@ mod tests {
         let mut history = History::default();
         history.record(Event::JobCreated(job("a")));
         history.record(Event::JobRead(JobRead { job: "a".to_owned(), asked_us: (T0_S + 12) * SECOND_US }));
-        for offset in (-1..=9).filter(|offset| *offset != 3) {
+        for offset in (-2..=9).filter(|offset| *offset != 3) {
             history.record(Event::Execution(execution("a", T0_S + offset, &format!("x{offset}"), "success")));
         }
         events.into_iter().for_each(|event| history.record(event));
@@ -136,5 +185,28 @@ mod tests {
     #[test]
     fn what_need_not_fire_need_not_be_on_record() {
         assert_eq!(with([Event::Stopped(stopped("a", T0_S + 3, Some(T0_S + 4)))]), []);
+    }
+
+    #[test]
+    fn what_was_due_before_a_change_must_be_on_record() {
+        let unaccounted = |offset| Violation::Unaccounted(instant("a", T0_S + offset));
+        // To the second; T0+3 is the one without a record.
+        for (from, expected) in [(3, vec![]), (4, vec![unaccounted(3)])] {
+            let stop = Event::Stopped(stopped("a", T0_S + from, None));
+            assert_eq!(with([stop]), expected, "stopped at T0+{from}");
+            let to = Configuration { expression: "@every 5s".to_owned(), ..configuration() };
+            let edit = Event::Edited(edited("a", T0_S + from, to, Some(50_000)));
+            assert_eq!(with([edit]), expected, "changed at T0+{from}");
+        }
+        // Resumed before it.
+        let stop = Event::Stopped(stopped("a", T0_S, Some(T0_S + 2)));
+        assert_eq!(with([stop]), [unaccounted(3)]);
+    }
+
+    #[test]
+    fn a_manual_run_accounts_for_nothing() {
+        let manual = execution("a", T0_S + 3, "m", "success");
+        let manual = Event::Execution(Execution { triggered_by: "manual".to_owned(), ..manual });
+        assert_eq!(with([manual]), [Violation::Unaccounted(instant("a", T0_S + 3))]);
     }
 }

@@ -5,11 +5,14 @@
 //! before was answered with a failure and the job has retries left; or the job is sent at least once and
 //! the attempt before arrived in a disturbed window, so that it may have been in flight on a node that died.
 //! A job sent at most once may miss an instant in such a window. While no quorum ran, an instant may be on record as
-//! skipped instead; and a job that was paused or deleted need not be called.
+//! skipped instead, and so may one that was due when the job was changed or paused; one whose target refused the connection
+//! is on record as failed. Runs out of schedule are [`super::manual_runs`]'s.
 
-use super::{Fires, Instant, Observation, Violation, Window, accounted};
+use super::{
+    Instant, Observation, Violation, Window, accounted::Records, manual_runs, timeline::Timeline,
+    timeline::Timelines,
+};
 use crate::{
-    due::Due,
     history::{Call, Delivery, History, JobCreated},
     time::{SECOND_US, micros},
 };
@@ -28,24 +31,18 @@ pub fn repeats(history: &History) -> usize {
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     let mut violations = Vec::new();
     let runs = runs(history, &mut violations);
-    let mut jobs = HashMap::new();
-    for job in history.jobs() {
-        match Due::parse(&job.expression) {
-            Ok(due) => {
-                missing(history, job, &due, &runs, observation, &mut violations);
-                jobs.insert(job.job.as_str(), (job, due));
-            }
-            Err(error) => violations.push(Violation::Unreadable(error.to_string())),
-        }
+    let records = Records::of(history);
+    let timelines = Timelines::of(history, observation, &mut violations);
+    for timeline in timelines.iter() {
+        missing(timeline, &records, &runs, observation, &mut violations);
     }
 
     let mut instants = HashMap::new();
     for (instant, calls) in &runs {
-        let asked = jobs
-            .get(instant.job.as_str())
-            .filter(|(job, due)| due.is_due(instant.due_s) && instant.due_us() > job.asked_us);
-        match asked {
-            Some((job, _)) => doubled(job, instant, calls, &observation.disturbed, &mut violations),
+        match timelines.get(&instant.job).filter(|timeline| timeline.may(instant.due_s)) {
+            Some(timeline) => {
+                doubled(timeline.job, instant, calls, &observation.disturbed, &mut violations);
+            }
             None => violations.push(Violation::Unasked(instant.clone())),
         }
         for execution in calls.iter().filter_map(|call| call.execution.as_ref()) {
@@ -63,8 +60,12 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
 }
 
 fn runs<'a>(history: &'a History, violations: &mut Vec<Violation>) -> Runs<'a> {
+    let manual = manual_runs::ids(history);
     let mut runs = Runs::new();
     for call in history.calls() {
+        if call.execution.as_deref().is_some_and(|execution| manual.contains(execution)) {
+            continue;
+        }
         let unlabelled = |missing| Violation::Unlabelled { path: call.path.clone(), missing };
         match (&call.job, call.scheduled_s) {
             (Some(job), Some(due_s)) => {
@@ -87,36 +88,39 @@ fn runs<'a>(history: &'a History, violations: &mut Vec<Violation>) -> Runs<'a> {
 }
 
 fn missing(
-    history: &History,
-    job: &JobCreated,
-    due: &Due,
+    timeline: &Timeline<'_>,
+    records: &Records<'_>,
     runs: &Runs<'_>,
     observation: &Observation,
     violations: &mut Vec<Violation>,
 ) {
+    let job = timeline.job;
     let grace_us = micros(observation.grace);
     let after_s = (job.acknowledged_us + grace_us).div_euclid(SECOND_US);
     let until_s = (observation.until_us - grace_us).div_euclid(SECOND_US);
-    let skipped = accounted::skips(history, &job.job);
-    let fires = Fires::of(history, &job.job, observation.grace);
-    for due_s in due.between(after_s, until_s) {
+    let of_job = records.of_job(&job.job);
+    for due_s in timeline.instants(after_s + 1, until_s) {
         let instant = Instant { job: job.job.clone(), due_s };
-        if runs.contains_key(&instant) || !fires.at(&instant) {
+        if runs.contains_key(&instant) || !timeline.must(due_s) {
             continue;
         }
         let within = |windows: &[Window]| windows.iter().any(|window| window.contains(instant.due_us()));
-        let is_skipped = skipped.iter().any(|skip| skip.contains(&due_s));
+        let is_changed = timeline.is_changed_around(&instant, grace_us);
         let may_be_lost = job.delivery == Delivery::AtMostOnce && within(&observation.disturbed);
-        match is_skipped {
-            true if within(&observation.outages) => {}
+        // Where there is no record to look at, it may have been skipped; and what was lost with its node is not sent again
+        // once the job is paused.
+        let may_be_skipped = is_changed && (!of_job.is_read || of_job.has_failed(due_s));
+        match of_job.is_skipped(due_s) {
+            true if is_changed || within(&observation.outages) => {}
             true => violations.push(Violation::NeedlesslySkipped(instant)),
-            false if may_be_lost => {}
+            false if may_be_lost || may_be_skipped || of_job.is_unreached(due_s) => {}
             false => violations.push(Violation::Missing(instant)),
         }
     }
 }
 
-fn doubled(
+/// Finds the calls of one execution, in order of arrival, that are one too many.
+pub(super) fn doubled(
     job: &JobCreated,
     instant: &Instant,
     calls: &[&Call],
@@ -150,8 +154,11 @@ fn doubled(
 mod tests {
     use super::*;
     use crate::{
-        check::fixture::{CallBuilder, T0_S, call, execution, instant, job, observation, stopped},
-        history::Event,
+        check::fixture::{
+            CallBuilder, T0_S, call, configuration, edited, execution, failed, instant, job, observation,
+            stopped,
+        },
+        history::{Configuration, Event, JobRead, RunAsked},
     };
 
     /// A job, calls of it and what the checker says. The instants T0 to T0+7 must have been called.
@@ -269,11 +276,11 @@ mod tests {
             history.record(Event::Stopped(stopped("a", T0_S + from, until.map(|until| T0_S + until))));
             check(&history, &observation(T0_S + 9))
         };
-        // Within the grace of either end, too.
-        for (from, until) in [(3, Some(4)), (4, None), (0, Some(2)), (1, None)] {
+        // Within the grace before it, too.
+        for (from, until) in [(3, Some(4)), (4, None), (0, Some(3)), (1, None)] {
             assert_eq!(with_stop(from, until), [], "{from} {until:?}");
         }
-        for (from, until) in [(5, None), (-1, Some(1))] {
+        for (from, until) in [(5, None), (0, Some(2))] {
             assert_eq!(
                 with_stop(from, until),
                 [Violation::Missing(instant("a", T0_S + 3))],
@@ -351,7 +358,7 @@ mod tests {
         assert_eq!(Case::clean().with(call("a", T0_S - 2, "y")).check(), unasked("a", T0_S - 2));
         // Not due by its schedule; its own instants are then missing.
         let case = Case { calls: Vec::new(), ..Case::clean() }
-            .job(|job| job.expression = "@every 1h".to_owned())
+            .job(|job| job.configuration.expression = "@every 1h".to_owned())
             .with(call("a", T0_S + 3, "y"));
         assert_eq!(case.check()[1..], unasked("a", T0_S + 3));
     }
@@ -370,8 +377,8 @@ mod tests {
 
     #[test]
     fn a_schedule_that_cannot_be_computed_is_not_passed_over() {
-        let case =
-            Case { calls: Vec::new(), ..Case::clean() }.job(|job| job.expression = "@daily".to_owned());
+        let case = Case { calls: Vec::new(), ..Case::clean() }
+            .job(|job| job.configuration.expression = "@daily".to_owned());
         assert!(matches!(case.check()[..], [Violation::Unreadable(_)]));
     }
 
@@ -383,5 +390,92 @@ mod tests {
         }
         history.record(Event::Call(call("a", T0_S + 1, "y").build()));
         assert_eq!(repeats(&history), 2);
+    }
+
+    /// What is said of a job with these calls missing, and these events beside.
+    fn check_without(missing: &[i64], events: impl IntoIterator<Item = Event>) -> Vec<Violation> {
+        let case = missing.iter().fold(Case::clean(), |case, offset| case.without(T0_S + offset));
+        let mut history = History::default();
+        history.record(Event::JobCreated(case.job));
+        case.calls.into_iter().for_each(|call| history.record(Event::Call(call)));
+        events.into_iter().for_each(|event| history.record(event));
+        check(&history, &observation(T0_S + 9))
+    }
+
+    fn missing_at(offsets: &[i64]) -> Vec<Violation> {
+        offsets.iter().map(|offset| Violation::Missing(instant("a", T0_S + offset))).collect()
+    }
+
+    #[test]
+    fn a_job_whose_schedule_was_changed_is_called_by_one_or_the_other() {
+        // From T0+3 on it is due every three seconds only: of T0+4 and T0+5 either is right.
+        let every_3s = || Configuration { expression: "@every 3s".to_owned(), ..configuration() };
+        let edit = |after_us| Event::Edited(edited("a", T0_S + 3, every_3s(), after_us));
+        assert_eq!(check_without(&[4, 7, 8], [edit(Some(50_000))]), []);
+        assert_eq!(check_without(&[4, 5, 7, 8, 9], [edit(Some(50_000))]), []);
+        assert_eq!(check_without(&[6, 7, 8, 9], [edit(Some(50_000))]), missing_at(&[6]));
+        // Long after the acknowledgement, by the old schedule.
+        let unasked = |offset| Violation::Unasked(instant("a", T0_S + offset));
+        assert_eq!(check_without(&[], [edit(Some(50_000))]), [7, 8].map(unasked));
+        // Nobody knows whether it was changed: both are right, and what is due by both must be called.
+        assert_eq!(check_without(&[], [edit(None)]), []);
+        assert_eq!(check_without(&[4, 5, 7, 8], [edit(None)]), []);
+        let read = Event::JobRead(JobRead { job: "a".to_owned(), asked_us: (T0_S + 12) * SECOND_US });
+        assert_eq!(check_without(&[6], [edit(None), read]), missing_at(&[6]));
+    }
+
+    #[test]
+    fn what_was_due_just_before_a_change_may_be_skipped_if_there_is_a_record() {
+        let edit = || {
+            let to = Configuration { path: "/ok/2".to_owned(), ..configuration() };
+            Event::Edited(edited("a", T0_S + 4, to, Some(50_000)))
+        };
+        let read = || Event::JobRead(JobRead { job: "a".to_owned(), asked_us: (T0_S + 12) * SECOND_US });
+        let skipped = || Event::Execution(execution("a", T0_S + 3, "s", "skipped"));
+        assert_eq!(check_without(&[3], [edit(), read(), skipped()]), []);
+        assert_eq!(check_without(&[3], [edit(), read()]), missing_at(&[3]));
+        // Nobody can look.
+        assert_eq!(check_without(&[3], [edit()]), []);
+        let needless = Violation::NeedlesslySkipped(instant("a", T0_S + 3));
+        assert_eq!(check_without(&[3], [read(), skipped()]), [needless]);
+    }
+
+    #[test]
+    fn what_was_lost_before_a_pause_may_be_left_so() {
+        let read = || Event::JobRead(JobRead { job: "a".to_owned(), asked_us: (T0_S + 12) * SECOND_US });
+        let lost = || Event::Execution(failed("a", T0_S + 3, "x3", "node_lost"));
+        let stop = |offset| Event::Stopped(stopped("a", T0_S + offset, Some(T0_S + offset)));
+        assert_eq!(check_without(&[3], [read(), lost(), stop(4)]), []);
+        assert_eq!(check_without(&[3], [read(), stop(4)]), missing_at(&[3]));
+        assert_eq!(check_without(&[3], [read(), lost(), stop(6)]), missing_at(&[3]));
+    }
+
+    #[test]
+    fn what_could_not_connect_is_on_record_as_failed() {
+        let record = |kind| Event::Execution(failed("a", T0_S + 3, "x3", kind));
+        assert_eq!(check_without(&[3], [record("connect")]), []);
+        for kind in ["http_status", "node_lost"] {
+            assert_eq!(check_without(&[3], [record(kind)]), missing_at(&[3]), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_run_out_of_schedule_is_no_firing() {
+        let asked = || RunAsked {
+            job: "a".to_owned(),
+            key: None,
+            asked_us: T0_S * SECOND_US,
+            execution: Some("m".to_owned()),
+        };
+        let call = || Event::Call(call("a", T0_S + 3, "m").build());
+        assert_eq!(check_without(&[], [Event::RunAsked(asked()), call()]), []);
+        let unknown = RunAsked { execution: None, ..asked() };
+        let of_api = execution("a", T0_S + 3, "m", "success");
+        let of_api =
+            Event::Execution(crate::history::Execution { triggered_by: "manual".to_owned(), ..of_api });
+        assert_eq!(check_without(&[], [Event::RunAsked(unknown), call(), of_api]), []);
+        // Nor does it stand for one.
+        assert_eq!(check_without(&[3], [Event::RunAsked(asked()), call()]), missing_at(&[3]));
+        assert!(matches!(check_without(&[], [call()])[..], [Violation::TwoIds { .. }]));
     }
 }

@@ -2,7 +2,10 @@
 
 use super::{Instant, Observation};
 use crate::{
-    history::{Call, Delivery, Execution, JobCreated, Operation, OperationKind, Outcome, Reply, Stopped},
+    history::{
+        Alert, Call, Configuration, Delivery, Edited, Execution, JobCreated, Operation, OperationKind,
+        Outcome, Reply, Stop, Stopped,
+    },
     time::SECOND_US,
 };
 use std::time::Duration;
@@ -10,14 +13,24 @@ use std::time::Duration;
 /// Some instant, in seconds since the Unix epoch.
 pub(crate) const T0_S: i64 = 1_775_876_400;
 
-/// At least once, timeout 2 s, no retries.
+/// `/ok` every second, timeout 2 s.
+pub(crate) fn configuration() -> Configuration {
+    Configuration {
+        expression: "@every 1s".to_owned(),
+        timezone: "UTC".to_owned(),
+        path: "/ok".to_owned(),
+        timeout_sec: 2,
+    }
+}
+
+/// At least once, no retries, and nobody hears of it.
 pub(crate) fn job(id: &str) -> JobCreated {
     JobCreated {
         job: id.to_owned(),
-        expression: "@every 1s".to_owned(),
+        configuration: configuration(),
         delivery: Delivery::AtLeastOnce,
-        timeout_sec: 2,
         retry_max: 0,
+        channels: Vec::new(),
         asked_us: (T0_S - 2) * SECOND_US,
         acknowledged_us: (T0_S - 2) * SECOND_US + 50_000,
     }
@@ -52,14 +65,47 @@ pub(crate) fn execution(job: &str, due_s: i64, id: &str, status: &str) -> Execut
         error_kind: None,
         error: None,
         missed_until_s: None,
+        finished_s: Some(due_s),
     }
 }
 
-/// A job that was paused and resumed, each acknowledged 50 ms after it was asked.
+/// As [`execution`], with what the target is said to have done.
+pub(crate) fn failed(job: &str, due_s: i64, id: &str, error_kind: &str) -> Execution {
+    Execution {
+        error_kind: Some(error_kind.to_owned()),
+        error: Some("it did not work".to_owned()),
+        ..execution(job, due_s, id, "failed")
+    }
+}
+
+/// A change that was asked for at `at_s`, and acknowledged so much later.
+pub(crate) fn edited(job: &str, at_s: i64, to: Configuration, acknowledged_after_us: Option<i64>) -> Edited {
+    let asked_us = at_s * SECOND_US;
+    let acknowledged_us = acknowledged_after_us.map(|after_us| asked_us + after_us);
+    Edited { job: job.to_owned(), to, asked_us, acknowledged_us }
+}
+
+/// A message of `kind` about an execution of job `a`, taken at this instant.
+pub(crate) fn alert(kind: &str, execution: &str, arrived_s: i64) -> Alert {
+    let id = Some(format!("{kind} {execution}"));
+    Alert {
+        arrived_us: arrived_s * SECOND_US,
+        path: "/alerts/ready".to_owned(),
+        delivery: id.clone(),
+        id,
+        kind: Some(kind.to_owned()),
+        job: Some("a".to_owned()),
+        execution: Some(execution.to_owned()),
+        status: 200,
+    }
+}
+
+/// A job that was paused and resumed, or deleted; each acknowledged 50 ms after it was asked.
 pub(crate) fn stopped(job: &str, from_s: i64, until_s: Option<i64>) -> Stopped {
     let resume_asked_us = until_s.map(|until_s| until_s * SECOND_US);
     Stopped {
         job: job.to_owned(),
+        how: if until_s.is_some() { Stop::Paused } else { Stop::Deleted },
         asked_us: from_s * SECOND_US,
         acknowledged_us: from_s * SECOND_US + 50_000,
         resume_asked_us,
@@ -100,6 +146,11 @@ impl CallBuilder {
 
     pub(crate) fn status(mut self, status: Option<u16>) -> Self {
         self.0.status = status;
+        self
+    }
+
+    pub(crate) fn path(mut self, path: &str) -> Self {
+        self.0.path = path.to_owned();
         self
     }
 

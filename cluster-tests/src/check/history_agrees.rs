@@ -1,13 +1,14 @@
 //! What the API says happened is what the target saw, for every job whose executions were read.
 //!
-//! An execution that the API calls a success has a call that was answered well, of the attempt it names. A
-//! call that was answered well is a success in the API; a job sent at most once may instead be failed with
+//! An execution that the API calls a success has a call that was answered well, of the attempt it names. One that it calls failed
+//! has what the failure says: a call of that attempt that was answered otherwise or not at all, or a target that refused the connection,
+//! and as many attempts as the job wants. A call that was answered well is a success in the API; a job sent at most once may instead be failed with
 //! `node_lost` if the call arrived in a disturbed window. No instant has two executions, none is left
 //! unfinished beyond the job's timeout, and both sides name the same instant.
 
-use super::{Instant, Observation, Violation};
+use super::{Instant, Observation, Violation, Window, timeline::Timelines, windows};
 use crate::{
-    history::{Call, Delivery, Execution, History, JobCreated, JobRead},
+    history::{Call, Delivery, Execution, History, JobRead},
     time::{SECOND_US, micros},
 };
 use std::collections::{BTreeMap, HashMap};
@@ -22,13 +23,16 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     }
     let executions: HashMap<&str, &Execution> =
         history.executions().map(|execution| (execution.execution.as_str(), execution)).collect();
-    let jobs: HashMap<&str, &JobCreated> = history.jobs().map(|job| (job.job.as_str(), job)).collect();
+    // Those that cannot be computed are told of by others.
+    let jobs = Timelines::of(history, observation, &mut Vec::new());
     let reads: HashMap<&str, &JobRead> = history.reads().map(|read| (read.job.as_str(), read)).collect();
-    let facts = Facts { observation, calls, executions, jobs, reads };
+    let refusals = windows::refusals(history).collect();
+    let facts = Facts { observation, calls, executions, jobs, reads, refusals };
 
     let mut violations = Vec::new();
     for execution in history.executions() {
         violations.extend(facts.shown(execution));
+        violations.extend(facts.failed(execution));
     }
     violations.extend(two_executions(history));
     for call in history.calls() {
@@ -42,8 +46,10 @@ struct Facts<'a> {
     observation: &'a Observation,
     calls: HashMap<&'a str, Vec<&'a Call>>,
     executions: HashMap<&'a str, &'a Execution>,
-    jobs: HashMap<&'a str, &'a JobCreated>,
+    jobs: Timelines<'a>,
     reads: HashMap<&'a str, &'a JobRead>,
+    /// When the target refused connections.
+    refusals: Vec<Window>,
 }
 
 impl Facts<'_> {
@@ -80,14 +86,55 @@ impl Facts<'_> {
     }
 
     fn should_have_finished(&self, instant: &Instant) -> bool {
-        let (Some(job), Some(read)) =
+        let (Some(timeline), Some(read)) =
             (self.jobs.get(instant.job.as_str()), self.reads.get(instant.job.as_str()))
         else {
             return false;
         };
         // Each attempt may take the timeout, and one second lies between two of them.
-        let attempts_s = i64::from(job.retry_max + 1) * i64::from(job.timeout_sec + 1);
+        let attempts_s = i64::from(timeline.job.retry_max + 1) * i64::from(timeline.timeout_sec_max() + 1);
         instant.due_us() + attempts_s * SECOND_US + micros(self.observation.grace) < read.asked_us
+    }
+
+    /// What is wrong with a failure that the API shows.
+    fn failed(&self, execution: &Execution) -> Option<Violation> {
+        if execution.status != "failed" {
+            return None;
+        }
+        let timeline = self.jobs.get(&execution.job)?;
+        let job = timeline.job;
+        let kind = execution.error_kind.as_deref().unwrap_or("nothing");
+        let ended_us = execution.finished_s.map(|finished_s| finished_s * SECOND_US);
+        let within = |windows: &[Window]| {
+            ended_us.is_some_and(|ended_us| windows.iter().any(|window| window.contains(ended_us)))
+        };
+        let disturbed = &self.observation.disturbed;
+        let of_attempt = |is: fn(&Call) -> bool| {
+            let calls = self.calls.get(execution.execution.as_str()).map_or(&[][..], Vec::as_slice);
+            calls.iter().any(|call| call.attempt == execution.attempt && is(call))
+        };
+        let is_founded = match kind {
+            "http_status" => of_attempt(|call| call.status.is_some() && !call.succeeded()),
+            "timeout" => of_attempt(|call| !call.succeeded()) || within(disturbed),
+            "connect" => within(&self.refusals) || within(disturbed),
+            // What was lost with its node is not tried again once the job is paused.
+            "node_lost" => {
+                let due_us = execution.scheduled_s.unwrap_or_default() * SECOND_US;
+                let stopped = |ended_us| timeline.is_stopped_between(due_us, ended_us + SECOND_US);
+                job.delivery == Delivery::AtMostOnce || ended_us.is_some_and(stopped)
+            }
+            _ => false,
+        };
+        let wanted = job.retry_max + 1;
+        match execution.attempt.unwrap_or(0) {
+            _ if !is_founded => {
+                Some(Violation::Unfounded { execution: execution.execution.clone(), kind: kind.to_owned() })
+            }
+            attempt if kind != "node_lost" && attempt < wanted => {
+                Some(Violation::GivenUp { execution: execution.execution.clone(), attempt, wanted })
+            }
+            _ => None,
+        }
     }
 
     /// Whether a call that was answered well is no success in the API.
@@ -101,7 +148,7 @@ impl Facts<'_> {
         let shown = self.executions.get(execution);
         let job = self.jobs.get(read.job.as_str());
         let lost = |shown: &&&Execution| {
-            job.is_some_and(|job| job.delivery == Delivery::AtMostOnce)
+            job.is_some_and(|timeline| timeline.job.delivery == Delivery::AtMostOnce)
                 && shown.error_kind.as_deref() == Some("node_lost")
                 && self.observation.disturbed.iter().any(|window| window.contains(call.arrived_us))
         };
@@ -141,11 +188,15 @@ mod tests {
             Window,
             fixture::{self, CallBuilder, T0_S, call, instant, job, observation},
         },
-        history::Event,
+        history::{Event, JobCreated, Misbehaved, Mode},
     };
 
     fn execution(id: &str, due_s: i64, status: &str) -> Execution {
         fixture::execution("a", due_s, id, status)
+    }
+
+    fn failed(id: &str, due_s: i64) -> Execution {
+        fixture::failed("a", due_s, id, "http_status")
     }
 
     /// The pages were asked for at T0+10; the grace is 1.5 s and the job's timeout 2 s.
@@ -175,8 +226,8 @@ mod tests {
     #[test]
     fn both_sides_agree() {
         assert_eq!(check_one([call("a", T0_S, "x")], Some(execution("x", T0_S, "success"))), []);
-        let failed = call("a", T0_S, "x").status(Some(500));
-        assert_eq!(check_one([failed], Some(execution("x", T0_S, "failed"))), []);
+        let answered = call("a", T0_S, "x").status(Some(500));
+        assert_eq!(check_one([answered], Some(failed("x", T0_S))), []);
         // Claimed ahead, not sent yet; and called too shortly before the pages were read.
         assert_eq!(check_one([], Some(execution("x", T0_S + 11, "pending"))), []);
         assert_eq!(check_one([call("a", T0_S + 9, "x")], None), []);
@@ -197,10 +248,9 @@ mod tests {
     #[test]
     fn an_answered_call_without_a_success_is_forgotten() {
         assert_eq!(check_one([call("a", T0_S, "x")], None), forgotten("nothing"));
-        assert_eq!(
-            check_one([call("a", T0_S, "x")], Some(execution("x", T0_S, "failed"))),
-            forgotten("failed")
-        );
+        let other_attempt = call("a", T0_S, "x").attempt(2).status(Some(500));
+        let second = Execution { attempt: Some(2), ..failed("x", T0_S) };
+        assert_eq!(check_one([call("a", T0_S, "x"), other_attempt], Some(second)), forgotten("failed"));
     }
 
     #[test]
@@ -210,7 +260,9 @@ mod tests {
         let check_lost = |delivery, due_s| check_pages(delivery, [call("a", due_s, "x")], [lost(due_s)]);
         assert_eq!(check_lost(Delivery::AtMostOnce, T0_S), []);
         assert_eq!(check_lost(Delivery::AtMostOnce, T0_S + 5), forgotten("failed"));
-        assert_eq!(check_lost(Delivery::AtLeastOnce, T0_S), forgotten("failed"));
+        let unfounded = Violation::Unfounded { execution: "x".to_owned(), kind: "node_lost".to_owned() };
+        let [forgotten] = forgotten("failed");
+        assert_eq!(check_lost(Delivery::AtLeastOnce, T0_S), [unfounded, forgotten]);
     }
 
     #[test]
@@ -232,7 +284,7 @@ mod tests {
 
     #[test]
     fn two_executions_of_one_instant_are_refused() {
-        let shown = || [execution("x", T0_S, "failed"), execution("y", T0_S, "failed")];
+        let shown = || [execution("x", T0_S, "skipped"), execution("y", T0_S, "skipped")];
         let expected = Violation::TwoExecutions {
             instant: instant("a", T0_S),
             first: "x".to_owned(),
@@ -251,5 +303,68 @@ mod tests {
             shown: instant("a", T0_S + 1),
         };
         assert_eq!(check_one([call("a", T0_S, "x")], Some(execution("x", T0_S + 1, "success"))), [expected]);
+    }
+
+    #[test]
+    fn a_failure_that_the_target_had_no_part_in_is_refused() {
+        let shown = |kind, calls: Vec<CallBuilder>, due_s| {
+            check_pages(Delivery::AtLeastOnce, calls, [fixture::failed("a", due_s, "x", kind)])
+        };
+        let unfounded =
+            |kind: &str| [Violation::Unfounded { execution: "x".to_owned(), kind: kind.to_owned() }];
+        let answered = |status| vec![call("a", T0_S + 5, "x").status(status)];
+        assert_eq!(shown("http_status", answered(Some(500)), T0_S + 5), []);
+        assert_eq!(shown("timeout", answered(None), T0_S + 5), []);
+        assert_eq!(shown("http_status", answered(None), T0_S + 5), unfounded("http_status"));
+        let second = vec![call("a", T0_S + 5, "x").status(Some(500)).attempt(2)];
+        assert_eq!(shown("http_status", second, T0_S + 5), unfounded("http_status"));
+        for kind in ["http_status", "timeout", "connect", "dns", "node_lost"] {
+            assert_eq!(shown(kind, vec![], T0_S + 5), unfounded(kind));
+        }
+        // A node was killed then.
+        assert_eq!((shown("timeout", vec![], T0_S), shown("connect", vec![], T0_S)), (vec![], vec![]));
+    }
+
+    #[test]
+    fn what_was_lost_with_its_node_is_not_tried_again_in_a_pause() {
+        let shown = |stop_s: i64| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(job("a")));
+            let lost = fixture::failed("a", T0_S, "x", "node_lost");
+            history.record(Event::Execution(Execution { finished_s: Some(T0_S + 8), ..lost }));
+            history.record(Event::Stopped(fixture::stopped("a", T0_S + stop_s, None)));
+            check(&history, &observation(T0_S + 20)).len()
+        };
+        assert_eq!((shown(4), shown(8), shown(12)), (0, 0, 1));
+    }
+
+    #[test]
+    fn a_connection_may_fail_while_the_target_refuses_them() {
+        let shown = |mode, due_s| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(job("a")));
+            history.record(Event::Execution(fixture::failed("a", due_s, "x", "connect")));
+            let (from_us, until_us) = (T0_S * SECOND_US, (T0_S + 5) * SECOND_US);
+            history.record(Event::Misbehaved(Misbehaved { mode, from_us, until_us }));
+            check(&history, &observation(T0_S + 10)).len()
+        };
+        assert_eq!((shown(Mode::Refuse, T0_S + 2), shown(Mode::Refuse, T0_S + 8)), (0, 1));
+        assert_eq!((shown(Mode::Hang, T0_S + 2), shown(Mode::Fail, T0_S + 2)), (1, 1));
+    }
+
+    #[test]
+    fn what_was_given_up_too_soon_is_refused() {
+        let attempts = |attempt, retry_max| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(JobCreated { retry_max, ..job("a") }));
+            let call = call("a", T0_S, "x").attempt(attempt).status(Some(500));
+            history.record(Event::Call(call.build()));
+            let shown = Execution { attempt: Some(attempt), ..failed("x", T0_S) };
+            history.record(Event::Execution(shown));
+            check(&history, &observation(T0_S + 10))
+        };
+        assert_eq!((attempts(1, 0), attempts(3, 2), attempts(4, 2)), (vec![], vec![], vec![]));
+        let given_up = Violation::GivenUp { execution: "x".to_owned(), attempt: 2, wanted: 3 };
+        assert_eq!(attempts(2, 2), [given_up]);
     }
 }

@@ -2,21 +2,28 @@
 //! it must refuse.
 
 pub mod accounted;
+pub mod alerts_delivered;
 pub mod answered_once;
+pub mod as_configured;
 pub mod every_firing_once;
 pub mod history_agrees;
+pub mod kept;
 pub mod linearizable;
+pub mod manual_runs;
 pub mod on_time;
 pub mod quiet;
+mod timeline; // when a job must fire
+mod violation; // what can be wrong
+mod windows; // what is excused when
 
 #[cfg(test)]
 mod fixture;
 
-use crate::{
-    history::{ExecutionId, Fault, FaultKind, History, JobId},
-    time::{SECOND_US, format_rfc3339, micros},
-};
-use std::{collections::BTreeSet, time::Duration};
+pub use violation::{Instant, Violation};
+pub use windows::{Window, back_us, disturbed_windows, outage_windows};
+
+use crate::history::History;
+use std::time::Duration;
 
 /// One promise and the function that reads a history for breaches of it.
 #[derive(Debug)]
@@ -45,7 +52,8 @@ pub const PROPERTIES: &[Property] = &[
     Property {
         name: "history_agrees",
         promise: "what the API says happened is what the target saw: no success without a call, no answered \
-                  call without a success, nothing left unfinished",
+                  call without a success, no failure that the target had no part in, as many attempts as the job \
+                  wants, nothing left unfinished",
         check: history_agrees::check,
     },
     Property {
@@ -63,6 +71,28 @@ pub const PROPERTIES: &[Property] = &[
         name: "quiet",
         promise: "a job that was paused or deleted fires nothing that was due later than what was claimed by then",
         check: quiet::check,
+    },
+    Property {
+        name: "as_configured",
+        promise: "every call goes where the job says at that time: a change that was acknowledged holds",
+        check: as_configured::check,
+    },
+    Property {
+        name: "manual_runs",
+        promise: "a run that was asked for and acknowledged is on record once, and was called once but for retries and \
+                  deaths; one without an answer at most once; nothing else runs out of schedule",
+        check: manual_runs::check,
+    },
+    Property {
+        name: "alerts_delivered",
+        promise: "every failure and recovery is told to each channel of its job, soon, under one id, the recovery after the \
+                  failure; nothing is told that did not happen",
+        check: alerts_delivered::check,
+    },
+    Property {
+        name: "kept",
+        promise: "what was acknowledged of jobs is what every node shows at the end",
+        check: kept::check,
     },
     Property {
         name: "linearizable",
@@ -110,102 +140,6 @@ impl Observation {
     }
 }
 
-/// A stretch of time, both ends included, in microseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// Its start.
-    pub from_us: i64,
-    /// Its end.
-    pub until_us: i64,
-}
-
-impl Window {
-    /// From `before` an instant to `after` it.
-    pub fn around(at_us: i64, before: Duration, after: Duration) -> Self {
-        Self { from_us: at_us.saturating_sub(micros(before)), until_us: at_us.saturating_add(micros(after)) }
-    }
-
-    /// Whether the instant lies in it.
-    pub fn contains(&self, at_us: i64) -> bool {
-        (self.from_us..=self.until_us).contains(&at_us)
-    }
-}
-
-/// For each node that was killed, stopped by a signal or cut off: from one job timeout before, when the oldest request that could
-/// still be in flight had left, to five seconds after it died or ran on, when its executions have been given to others.
-pub fn disturbed_windows(history: &History) -> Vec<Window> {
-    let timeout_sec = history.jobs().map(|job| job.timeout_sec).max().unwrap_or(0);
-    let before = Duration::from_secs(u64::from(timeout_sec));
-    let ends = |fault: &Fault| match fault.kind {
-        FaultKind::Kill => Some(fault.at_us),
-        FaultKind::Pause | FaultKind::Cut => Some(back_us(history, fault)),
-        FaultKind::Terminate | FaultKind::Resume | FaultKind::Restart | FaultKind::Heal => None,
-    };
-    let window = |fault: &Fault| {
-        let after = Window::around(ends(fault)?, Duration::ZERO, Duration::from_secs(5));
-        Some(Window { from_us: Window::around(fault.at_us, before, before).from_us, ..after })
-    };
-    history.faults().filter_map(window).collect()
-}
-
-/// When a node that went away came back, or something else was done to it; never, if it did not.
-pub fn back_us(history: &History, away: &Fault) -> i64 {
-    let later = history.faults().filter(|fault| fault.node == away.node && fault.at_us > away.at_us);
-    later.map(|fault| fault.at_us).min().unwrap_or(i64::MAX)
-}
-
-/// When fewer than a majority of `nodes` ran, and `recovery` longer: until then an election and a look at what is due
-/// may take.
-pub fn outage_windows(history: &History, nodes: usize, recovery: Duration) -> Vec<Window> {
-    let mut faults: Vec<_> = history.faults().collect();
-    faults.sort_by_key(|fault| fault.at_us);
-    let mut down = BTreeSet::new();
-    let mut windows = Vec::new();
-    let mut since = None;
-    for fault in faults {
-        match fault.kind {
-            FaultKind::Kill | FaultKind::Terminate | FaultKind::Pause | FaultKind::Cut => {
-                down.insert(fault.node)
-            }
-            FaultKind::Resume | FaultKind::Restart | FaultKind::Heal => down.remove(&fault.node),
-        };
-        let is_out = (nodes - down.len()) * 2 <= nodes;
-        match since {
-            None if is_out => since = Some(fault.at_us),
-            Some(from_us) if !is_out => {
-                let until_us = fault.at_us.saturating_add(micros(recovery));
-                windows.push(Window { from_us, until_us });
-                since = None;
-            }
-            None | Some(_) => {}
-        }
-    }
-    windows.extend(since.map(|from_us| Window { from_us, until_us: i64::MAX }));
-    windows
-}
-
-/// When a job must fire: not while it was paused or gone, nor about to be, nor only just back.
-struct Fires {
-    /// When it need not.
-    stopped: Vec<Window>,
-}
-
-impl Fires {
-    fn of(history: &History, job: &str, grace: Duration) -> Self {
-        let grace_us = micros(grace);
-        let stops = history.stops().filter(|stopped| stopped.job == job);
-        let stopped = stops.map(|stopped| Window {
-            from_us: stopped.asked_us - grace_us,
-            until_us: stopped.resumed_us.map_or(i64::MAX, |resumed_us| resumed_us + grace_us),
-        });
-        Self { stopped: stopped.collect() }
-    }
-
-    fn at(&self, instant: &Instant) -> bool {
-        !self.stopped.iter().any(|window| window.contains(instant.due_us()))
-    }
-}
-
 /// Checks every property of the table.
 pub fn check_all(history: &History, observation: &Observation) -> Vec<Violation> {
     PROPERTIES.iter().flat_map(|property| (property.check)(history, observation)).collect()
@@ -224,225 +158,10 @@ pub fn report(violations: &[Violation], lines_max: usize) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// A due instant of a job, in whole seconds since the Unix epoch.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instant {
-    /// Whose.
-    pub job: JobId,
-    /// When.
-    pub due_s: i64,
-}
-
-impl Instant {
-    fn due_us(&self) -> i64 {
-        self.due_s * SECOND_US
-    }
-}
-
-impl std::fmt::Display for Instant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {}", self.job, format_rfc3339(self.due_s))
-    }
-}
-
-/// A breach of a promise.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Violation {
-    /// Due, and never called.
-    #[error("missing: {0} was never called")]
-    Missing(Instant),
-    /// Called, and not due: another instant, an unknown job, or one due before the job was made.
-    #[error("unasked: {0} was called and is not due")]
-    Unasked(Instant),
-    /// A call without the headers that say what it is for.
-    #[error("unlabelled: a call of {path} lacks {missing}")]
-    Unlabelled {
-        /// What was called.
-        path: String,
-        /// The header.
-        missing: &'static str,
-    },
-    /// Called again without an excuse.
-    #[error("doubled: {instant} was called again as attempt {attempt} after attempt {earlier}")]
-    Doubled {
-        /// What was called.
-        instant: Instant,
-        /// The attempt before.
-        earlier: u32,
-        /// The one too many.
-        attempt: u32,
-    },
-    /// Two executions of one instant.
-    #[error("two ids: {instant} was called as {first} and as {second}")]
-    TwoIds {
-        /// What was called.
-        instant: Instant,
-        /// The id of its first call.
-        first: ExecutionId,
-        /// Another.
-        second: ExecutionId,
-    },
-    /// Two instants of one execution.
-    #[error("two instants: {execution} was called for {first} and for {second}")]
-    TwoInstants {
-        /// The id.
-        execution: ExecutionId,
-        /// The instant of its first call.
-        first: Instant,
-        /// Another.
-        second: Instant,
-    },
-    /// Called before its time.
-    #[error("early: {instant} was called {early_us} us before its time")]
-    Early {
-        /// What was called.
-        instant: Instant,
-        /// By how much.
-        early_us: i64,
-    },
-    /// Later than a bound of the run allows.
-    #[error("late: {bound}: {figure} is {found_us} us, allowed are {allowed_us} us (worst: {worst})")]
-    Late {
-        /// The bound's name.
-        bound: String,
-        /// `p99` or `max`.
-        figure: &'static str,
-        /// What was measured.
-        found_us: i64,
-        /// What the bound says.
-        allowed_us: i64,
-        /// The latest instant under this bound.
-        worst: Instant,
-    },
-    /// A bound that nothing was measured under says nothing.
-    #[error("unmeasured: no call falls under the bound {bound}")]
-    Unmeasured {
-        /// The bound's name.
-        bound: String,
-    },
-    /// The API reports a success that the target never answered.
-    #[error("invented: {0} is a success in the API without an answered call")]
-    Invented(ExecutionId),
-    /// The target answered well and the API does not say so.
-    #[error("forgotten: {execution} was answered well, the API says {shown}")]
-    Forgotten {
-        /// The id.
-        execution: ExecutionId,
-        /// Its status in the API, or "nothing".
-        shown: String,
-    },
-    /// Neither finished nor overdue for a reason.
-    #[error("unfinished: {execution} of {instant} is still {status}")]
-    Unfinished {
-        /// The id.
-        execution: ExecutionId,
-        /// What it is for.
-        instant: Instant,
-        /// Its status in the API.
-        status: String,
-    },
-    /// Two executions of one instant in the API.
-    #[error("two executions: the API shows {first} and {second} for {instant}")]
-    TwoExecutions {
-        /// What they are for.
-        instant: Instant,
-        /// One.
-        first: ExecutionId,
-        /// The other.
-        second: ExecutionId,
-    },
-    /// The API and the call name different instants.
-    #[error("misdated: {execution} was called for {called}, the API says {shown}")]
-    Misdated {
-        /// The id.
-        execution: ExecutionId,
-        /// Of the call.
-        called: Instant,
-        /// Of the API.
-        shown: Instant,
-    },
-    /// Two answers to one POST.
-    #[error("two answers: {key} was answered {first} and {second}")]
-    TwoAnswers {
-        /// Its name.
-        key: String,
-        /// The first answer.
-        first: String,
-        /// Another.
-        second: String,
-    },
-    /// A POST that was acknowledged has not had the one effect that was answered.
-    #[error("not once: {key} was answered with {answered}, the API lists {listed:?}")]
-    NotOnce {
-        /// Its name.
-        key: String,
-        /// The job that was answered.
-        answered: JobId,
-        /// The jobs there are.
-        listed: Vec<JobId>,
-    },
-    /// Nothing on record.
-    #[error("unaccounted: the API has no record of {0}")]
-    Unaccounted(Instant),
-    /// It did not run, and the record does not say why.
-    #[error("unexplained: {execution} of {instant} is {status} without a reason")]
-    Unexplained {
-        /// The id.
-        execution: ExecutionId,
-        /// What it is for.
-        instant: Instant,
-        /// Its status in the API.
-        status: String,
-    },
-    /// Recorded as missed while a quorum was there to make it.
-    #[error("needlessly skipped: {0} while a quorum ran")]
-    NeedlesslySkipped(Instant),
-    /// Called though the job was paused or gone.
-    #[error("not quiet: {instant} was called, {late_us} us after the job was stopped")]
-    NotQuiet {
-        /// What was called.
-        instant: Instant,
-        /// How long after the acknowledgement it was due.
-        late_us: i64,
-    },
-    /// No order of the operations explains the answers.
-    #[error(
-        "not linearizable: register {register}, first {asked} operations: {operation}; before it the register can only be {}; \
-         under way beside it: {}",
-        states.join(" or "),
-        if beside.is_empty() { "nothing".to_owned() } else { beside.join("; ") }
-    )]
-    NotLinearizable {
-        /// Which.
-        register: u64,
-        /// The first answer that has no place.
-        operation: String,
-        /// How many operations that count had been asked by then: these refute by themselves.
-        asked: usize,
-        /// What the register can have been before that operation, all earlier answers being right.
-        states: Vec<String>,
-        /// What was not answered yet, and may have taken effect before it or not.
-        beside: Vec<String>,
-    },
-    /// Nobody knows whether a register's operations have an order.
-    #[error(
-        "undecided: the search for an order of the {operations} operations on register {register} was given up"
-    )]
-    Undecided {
-        /// Which.
-        register: u64,
-        /// How many there are.
-        operations: usize,
-    },
-    /// The history itself is no use: a schedule that cannot be computed, an answer that does not fit its question.
-    #[error("unreadable: {0}")]
-    Unreadable(String),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Event;
+    use crate::{history::Event, time::SECOND_US};
     use fixture::{T0_S, call, job};
 
     #[test]
@@ -457,6 +176,10 @@ mod tests {
                 "answered_once",
                 "accounted",
                 "quiet",
+                "as_configured",
+                "manual_runs",
+                "alerts_delivered",
+                "kept",
                 "linearizable"
             ]
         );
@@ -471,58 +194,6 @@ mod tests {
         assert!(violations.iter().any(|violation| matches!(violation, Violation::Missing(_))));
         assert!(violations.iter().any(|violation| matches!(violation, Violation::Early { .. })));
         assert!(violations.iter().any(|violation| matches!(violation, Violation::NotLinearizable { .. })));
-    }
-
-    fn with_faults(faults: &[(u64, FaultKind, i64)]) -> History {
-        let mut history = History::default();
-        history.record(Event::JobCreated(job("a")));
-        for (node, kind, at_s) in faults {
-            history.record(Event::Fault(Fault { node: *node, kind: *kind, at_us: at_s * SECOND_US }));
-        }
-        history
-    }
-
-    fn window(from_s: i64, until_s: i64) -> Window {
-        Window { from_us: from_s * SECOND_US, until_us: until_s * SECOND_US }
-    }
-
-    #[test]
-    fn a_kill_disturbs_from_a_timeout_before_to_five_seconds_after() {
-        let history = with_faults(&[(1, FaultKind::Kill, 100), (1, FaultKind::Restart, 110)]);
-        assert_eq!(disturbed_windows(&history), [window(98, 105)]);
-        assert!(window(98, 105).contains(98 * SECOND_US) && window(98, 105).contains(105 * SECOND_US));
-        assert!(!window(98, 105).contains(98 * SECOND_US - 1));
-        assert!(!window(98, 105).contains(105 * SECOND_US + 1));
-    }
-
-    #[test]
-    fn a_pause_disturbs_until_after_the_node_runs_on() {
-        let history = with_faults(&[
-            (1, FaultKind::Pause, 100),
-            (2, FaultKind::Terminate, 101),
-            (2, FaultKind::Restart, 103),
-            (1, FaultKind::Resume, 110),
-        ]);
-        assert_eq!(disturbed_windows(&history), [window(98, 115)]);
-    }
-
-    #[test]
-    fn an_outage_is_when_a_majority_is_down() {
-        let recovery = Duration::from_secs(10);
-        let history = with_faults(&[
-            (1, FaultKind::Kill, 100),
-            (2, FaultKind::Pause, 101),
-            (3, FaultKind::Terminate, 102),
-            (3, FaultKind::Restart, 103),
-            (2, FaultKind::Resume, 104),
-            (1, FaultKind::Restart, 105),
-            (2, FaultKind::Kill, 200),
-            (2, FaultKind::Restart, 201),
-            (2, FaultKind::Kill, 300),
-            (3, FaultKind::Kill, 301),
-        ]);
-        let last = Window { from_us: 301 * SECOND_US, until_us: i64::MAX };
-        assert_eq!(outage_windows(&history, 3, recovery), [window(101, 114), last]);
     }
 
     #[test]

@@ -3,8 +3,12 @@
 //! Lateness is measured where it counts, at the target: arrival of an instant's first call minus the
 //! instant. Target and nodes share one machine's clock.
 
-use super::{Instant, Observation, Violation, Window};
-use crate::{history::History, time::SECOND_US};
+use super::{Instant, Observation, Violation, Window, manual_runs, windows};
+use crate::{
+    history::{Call, History},
+    target::FRAIL,
+    time::SECOND_US,
+};
 use std::collections::BTreeMap;
 
 /// A call may seem this much early: nodes keep time in whole milliseconds.
@@ -68,10 +72,19 @@ impl Scope {
     }
 }
 
-/// The lateness of every instant that was called, by instant. Retries and repeats do not count.
+/// The lateness of every instant that was called, by instant. Retries, repeats and runs out of schedule do not count, nor does
+/// what found a target that refused the connection: its first call that is seen is a retry.
 pub fn samples(history: &History) -> Vec<Sample> {
+    let manual = manual_runs::ids(history);
+    let refusals: Vec<_> = windows::refusals(history).collect();
     let mut first = BTreeMap::new();
-    for call in history.calls() {
+    let scheduled =
+        |call: &&Call| call.execution.as_deref().is_none_or(|execution| !manual.contains(execution));
+    for call in history.calls().filter(scheduled) {
+        let due_us = call.scheduled_s.unwrap_or_default() * SECOND_US;
+        if call.path.starts_with(FRAIL) && refusals.iter().any(|refusal| refusal.contains(due_us)) {
+            continue;
+        }
         if let (Some(job), Some(due_s)) = (&call.job, call.scheduled_s) {
             let arrival = first.entry(Instant { job: job.clone(), due_s }).or_insert(call.arrived_us);
             *arrival = call.arrived_us.min(*arrival);
@@ -128,7 +141,7 @@ mod tests {
     use super::*;
     use crate::{
         check::fixture::{T0_S, call, instant, observation},
-        history::Event,
+        history::{Event, Misbehaved, Mode},
     };
 
     /// One instant a second from T0 on, late by so much.
@@ -162,6 +175,19 @@ mod tests {
         let mut history = history(&[50]);
         history.record(Event::Call(call("a", T0_S, "x").late(9_000_000).attempt(2).build()));
         assert_eq!(samples(&history), [Sample { instant: instant("a", T0_S), lateness_us: 50 }]);
+    }
+
+    #[test]
+    fn what_found_a_target_that_refuses_is_not_measured() {
+        let frail = |due_s| Event::Call(call("a", due_s, "x").late(9).path("/frail/ok").build());
+        let mut history = history(&[50]);
+        let (from_us, until_us) = (T0_S * SECOND_US, (T0_S + 5) * SECOND_US);
+        let mode = Mode::Refuse;
+        history.record(Event::Misbehaved(Misbehaved { mode, from_us, until_us }));
+        history.events.extend([frail(T0_S + 4), frail(T0_S + 9)]);
+        let measured: Vec<_> =
+            samples(&history).into_iter().map(|sample| sample.instant.due_s - T0_S).collect();
+        assert_eq!(measured, [0, 9]);
     }
 
     #[test]

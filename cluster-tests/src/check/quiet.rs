@@ -1,22 +1,29 @@
 //! A job that was paused or deleted fires nothing that was due later than what nodes had claimed by then.
 //!
-//! Claimed is what is due within `claim_ahead` of the acknowledgement. Retries of what was claimed may follow.
+//! Claimed is what is due within `claim_ahead` of the acknowledgement. Retries of what was claimed may follow. Runs that somebody
+//! asked for are made all the same.
 
-use super::{Instant, Observation, Violation};
-use crate::{history::History, time::micros};
+use super::{Instant, Observation, Violation, manual_runs};
+use crate::{
+    history::History,
+    time::{SECOND_US, micros},
+};
 use std::collections::BTreeSet;
 
 /// See the module.
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
+    let manual = manual_runs::ids(history);
     let called: BTreeSet<_> = history
         .calls()
+        .filter(|call| call.execution.as_deref().is_none_or(|execution| !manual.contains(execution)))
         .filter_map(|call| Some(Instant { job: call.job.clone()?, due_s: call.scheduled_s? }))
         .collect();
     let mut violations = Vec::new();
     for stopped in history.stops() {
         let from_us = stopped.acknowledged_us + micros(observation.claim_ahead);
         let until_us = stopped.resume_asked_us.unwrap_or(i64::MAX);
-        let of_job = called.iter().filter(|instant| instant.job == stopped.job);
+        let first = Instant { job: stopped.job.clone(), due_s: from_us.div_euclid(SECOND_US) };
+        let of_job = called.range(first..).take_while(|instant| instant.job == stopped.job);
         for instant in of_job.filter(|instant| (from_us + 1..until_us).contains(&instant.due_us())) {
             let late_us = instant.due_us() - stopped.acknowledged_us;
             violations.push(Violation::NotQuiet { instant: instant.clone(), late_us });
@@ -30,7 +37,7 @@ mod tests {
     use super::*;
     use crate::{
         check::fixture::{T0_S, call, instant, observation, stopped},
-        history::Event,
+        history::{Event, RunAsked},
         time::SECOND_US,
     };
 
@@ -63,5 +70,16 @@ mod tests {
         for due in [5, 6] {
             assert_eq!(called(due, Some(5)), [], "{due}");
         }
+    }
+
+    #[test]
+    fn who_asks_for_a_run_gets_it() {
+        let mut history = History::default();
+        history.record(Event::Stopped(stopped("a", T0_S, None)));
+        history.record(Event::Call(call("a", T0_S + 5, "x").build()));
+        assert_eq!(check(&history, &observation(T0_S + 20)).len(), 1);
+        let (job, execution) = ("a".to_owned(), Some("x".to_owned()));
+        history.record(Event::RunAsked(RunAsked { job, key: None, asked_us: T0_S * SECOND_US, execution }));
+        assert_eq!(check(&history, &observation(T0_S + 20)), []);
     }
 }

@@ -92,13 +92,8 @@ fn claim_instants(
         return Ok(Err(Rejection::Stale));
     }
 
-    if let Some(missed) = skipped {
-        let id = ExecutionId::skipped(job, at);
-        let reason = "Missed while the cluster was down".to_owned();
-        context.txn.put::<Executions>(&id, &Execution::missed(id, missed, context.now, reason))?;
-        history::added(context, &id)?;
-        history::ended(context, &id, ExecutionStatus::Skipped)?;
-        state.executions_total += 1;
+    if let Some(found) = skipped {
+        missed(context, job, &mut state, at, found, "Missed while the cluster was down")?;
     }
     let mut claimed = None;
     if let Some((instant, due)) = run {
@@ -121,6 +116,23 @@ fn claim_instants(
     set_cursor(context, job, &mut state, next_run_at)?;
     context.txn.put::<JobStates>(&job, &state)?;
     Ok(Ok(Applied::Claimed(claimed)))
+}
+
+/// Puts instants from `first` on, which nobody has claimed, on record as skipped. The caller stores `state`.
+pub(super) fn missed(
+    context: &mut Context<'_, '_>,
+    job: JobId,
+    state: &mut JobState,
+    first: Timestamp,
+    missed: MissedFirings,
+    reason: &str,
+) -> Result<(), storage::Error> {
+    let id = ExecutionId::skipped(job, first);
+    context.txn.put::<Executions>(&id, &Execution::missed(id, missed, context.now, reason.to_owned()))?;
+    history::added(context, &id)?;
+    history::ended(context, &id, ExecutionStatus::Skipped)?;
+    state.executions_total += 1;
+    Ok(())
 }
 
 fn claim_pending(

@@ -2,7 +2,7 @@
 
 use super::execution::{self, Loaded};
 use super::{Context, Effect, space};
-use crate::command::{Applied, CreateJob, DeleteJob, PauseJob, Reply, ResumeJob, UpdateJob};
+use crate::command::{Applied, CreateJob, DeleteJob, Overdue, PauseJob, Reply, ResumeJob, UpdateJob};
 use domain::execution::{DueItem, ExecutionState, Trigger};
 use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Job, JobState};
@@ -55,7 +55,7 @@ pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Resul
 }
 
 pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Result<Reply, storage::Error> {
-    let UpdateJob { job, expected, next_run_at } = command;
+    let UpdateJob { job, expected, next_run_at, overdue } = command;
     let (old, mut state) = match load(context.txn, job.account, job.id)? {
         Some(found) => found,
         None => return Ok(Err(Rejection::NoSuchJob)),
@@ -79,6 +79,7 @@ pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Resul
             space::count(context, space, 1)?;
         }
     }
+    leave_behind(context, job.id, &mut state, overdue, "The schedule was changed")?;
     state.generation += 1;
     let cursor = next_run_at.filter(|_| state.paused_at.is_none() && !space_paused);
     set_cursor(context, job.id, &mut state, cursor)?;
@@ -127,13 +128,17 @@ pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Resul
 }
 
 pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<Reply, storage::Error> {
-    let PauseJob { account, job: id, at } = command;
+    let PauseJob { account, job: id, at, overdue } = command;
     let Some((job, mut state)) = load(context.txn, account, id)? else {
         return Ok(Err(Rejection::NoSuchJob));
     };
     if state.paused_at.is_some() {
         return Ok(Err(Rejection::AlreadyPaused));
     }
+    if state.next_run_at.filter(|cursor| *cursor <= at) != overdue.map(|overdue| overdue.first) {
+        return Ok(Err(Rejection::Stale));
+    }
+    leave_behind(context, id, &mut state, overdue, "The job was paused")?;
     state.paused_at = Some(context.now);
     state.generation += 1;
     count(context, false, -1);
@@ -144,6 +149,23 @@ pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<
 
     cancel_waiting(context, &state, "The job was paused")?;
     Ok(Ok(Applied::Done))
+}
+
+/// Puts on record what was due and nobody has claimed, since the cursor is about to move away from it.
+fn leave_behind(
+    context: &mut Context<'_, '_>,
+    job: JobId,
+    state: &mut JobState,
+    overdue: Option<Overdue>,
+    reason: &str,
+) -> Result<(), storage::Error> {
+    match overdue {
+        Some(Overdue { first, missed }) if state.next_run_at == Some(first) => {
+            state.claimed_until = Some(missed.until);
+            execution::missed(context, job, state, first, missed, reason)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Notes that a job was paused or resumed.

@@ -1,5 +1,6 @@
 //! Commands about jobs.
 
+use domain::execution::MissedFirings;
 use domain::id::{AccountId, JobId};
 use domain::job::{Job, JobVersion};
 use domain::time::Timestamp;
@@ -29,6 +30,19 @@ pub struct UpdateJob {
     pub expected: JobVersion,
     /// The new cursor, after everything claimed so far; ignored while the job or its space is paused.
     pub next_run_at: Option<Timestamp>,
+    /// What the old cursor leaves behind, if the schedule is another one.
+    #[serde(default)]
+    pub overdue: Option<Overdue>,
+}
+
+/// Instants of a job that were due and that nobody has claimed, because nobody could: they go on record as skipped
+/// before the cursor moves away from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overdue {
+    /// The first: the cursor.
+    pub first: Timestamp,
+    /// All of them.
+    pub missed: MissedFirings,
 }
 
 /// A job and its history go.
@@ -40,7 +54,7 @@ pub struct DeleteJob {
     pub job: JobId,
 }
 
-/// A job stops firing.
+/// A job stops firing. Refused as stale when its cursor was due and is not what `overdue` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PauseJob {
     /// Whose it must be.
@@ -50,6 +64,9 @@ pub struct PauseJob {
     /// When that was asked for.
     #[serde(default)]
     pub at: Timestamp,
+    /// What was due by then and nobody has claimed.
+    #[serde(default)]
+    pub overdue: Option<Overdue>,
 }
 
 /// A job fires again.

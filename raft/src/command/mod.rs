@@ -19,7 +19,7 @@ pub use account::{
 };
 pub use channel::{CreateChannel, DeleteChannel, UpdateChannel};
 pub use execution::{Claim, ClaimTarget, Prune, Release, RunJob, Sweep};
-pub use job::{CreateJob, DeleteJob, PauseJob, ResumeJob, UpdateJob};
+pub use job::{CreateJob, DeleteJob, Overdue, PauseJob, ResumeJob, UpdateJob};
 pub use node::{DrainNode, ExpireNode, RegisterNode, SetShardMap};
 pub use space::{AlignSpace, CreateSpace, DeleteSpace, PauseSpace, ResumeSpace, UpdateSpace};
 

@@ -66,7 +66,7 @@ fn cursors(machine: &Machine) -> [Option<Timestamp>; 2] {
 
 fn moved(machine: &Machine, id: JobId, space: Option<SpaceId>, next: Timestamp) -> Command {
     let (job, expected) = (Job { space, ..job(id.0) }, version(machine, id));
-    Command::UpdateJob(Box::new(UpdateJob { job, expected, next_run_at: Some(next) }))
+    Command::UpdateJob(Box::new(UpdateJob { job, expected, next_run_at: Some(next), overdue: None }))
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn what_is_paused_itself_or_gone_or_elsewhere_does_not_follow() {
     let mut machine = machine();
     let stranger = machine.create_job(3, at(60));
     pause_whole(&mut machine);
-    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: A, at: at(10) }));
+    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: A, at: at(10), overdue: None }));
     let versions = [A, B, stranger].map(|job| (job, version(&machine, job), Some(at(600))));
     machine.done(Command::DeleteJob(DeleteJob { account: ACCOUNT, job: B }));
     machine.done(resume());
@@ -174,7 +174,7 @@ fn in_a_paused_space_no_step_makes_a_job_fire() {
 fn a_job_that_comes_to_a_paused_space_waits_and_one_that_leaves_fires() {
     let mut machine = machine();
     let stranger = machine.create_job(3, at(60));
-    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: B, at: at(10) }));
+    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job: B, at: at(10), overdue: None }));
     pause_whole(&mut machine);
 
     machine.done(create(JobId(4)));

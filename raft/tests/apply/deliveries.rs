@@ -125,7 +125,7 @@ fn only_the_last_attempt_is_told_of() {
     let id = machine.fire(job);
     let first = machine.outcome(id, 500, Some(at(200)));
     machine.done(first);
-    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job, at: at(150) }));
+    machine.done(Command::PauseJob(PauseJob { account: ACCOUNT, job, at: at(150), overdue: None }));
     assert_eq!(told(&machine, id), [(Executed, 1), (Failed, 1)]);
 }
 

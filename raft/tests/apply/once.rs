@@ -64,7 +64,7 @@ fn of_a_single_command_that_is_refused_nothing_is_remembered() {
 fn of_several_commands_each_reply_is_remembered() {
     let mut machine = Machine::new();
     machine.done(create(1));
-    let pause = |job| Command::PauseJob(PauseJob { account: ACCOUNT, job, at: at(5) });
+    let pause = |job| Command::PauseJob(PauseJob { account: ACCOUNT, job, at: at(5), overdue: None });
     let commands = vec![pause(JobId(9)), run(JOB, 1), run(JOB, 1), pause(JOB)];
     let expected =
         vec![Err(Rejection::NoSuchJob), Ok(Applied::Done), Err(Rejection::Exists), Ok(Applied::Done)];

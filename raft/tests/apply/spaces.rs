@@ -115,7 +115,7 @@ fn jobs_count_where_they_are_and_only_an_empty_space_goes() {
     let moved = |machine: &Machine, id, space: Option<u64>| {
         let job = Job { space: space.map(SpaceId), ..job(id) };
         let expected = machine.job_state(JobId(id)).version();
-        Command::UpdateJob(Box::new(UpdateJob { job, expected, next_run_at: Some(at(60)) }))
+        Command::UpdateJob(Box::new(UpdateJob { job, expected, next_run_at: Some(at(60)), overdue: None }))
     };
     machine.done(create_job(1, Some(1)));
     machine.done(create_job(2, Some(1)));

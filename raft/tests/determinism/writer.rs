@@ -14,8 +14,9 @@ use domain::time::Timestamp;
 use raft::command::{
     AlignSpace, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount, CreateChannel, CreateJob,
     CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode, EndSession, ExpireNode,
-    NoteKeyUse, Once, PauseJob, PauseSpace, Proposal, Prune, Release, ResumeJob, ResumeSpace, RevokeKey,
-    RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep, UpdateChannel, UpdateJob, UpdateSpace,
+    NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, Release, ResumeJob, ResumeSpace,
+    RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep, UpdateChannel, UpdateJob,
+    UpdateSpace,
 };
 use std::time::Duration;
 use storage::schema::{Accounts, Channels, Deliveries, Executions, JobStates, Nodes, SpaceJobs, Spaces};
@@ -134,12 +135,16 @@ impl Writer {
                 job: job(&mut self.random, id, at),
                 expected,
                 next_run_at: next,
+                overdue: overdue(expected.next_run_at, at),
             })),
             (3, Some(_), _) if self.random.chance(3) => {
                 Command::DeleteJob(DeleteJob { account: ACCOUNT, job: id })
             }
             (3, ..) => Command::Sweep(Sweep { job: id }),
-            (4, ..) => Command::PauseJob(PauseJob { account: ACCOUNT, job: id, at }),
+            (4, ..) => {
+                let overdue = overdue(expected.next_run_at, at);
+                Command::PauseJob(PauseJob { account: ACCOUNT, job: id, at, overdue })
+            }
             (5, ..) => {
                 Command::ResumeJob(ResumeJob { account: ACCOUNT, job: id, expected, next_run_at: next, at })
             }
@@ -349,4 +354,10 @@ impl Writer {
     fn later(&mut self, secs: u64) -> Timestamp {
         self.at().plus(Duration::from_millis(1 + self.random.below(secs * 1_000)))
     }
+}
+
+/// What a cursor that was due leaves behind.
+fn overdue(cursor: Option<Timestamp>, at: Timestamp) -> Option<Overdue> {
+    let first = cursor.filter(|cursor| *cursor <= at)?;
+    Some(Overdue { first, missed: MissedFirings { until: first.max(at), count: 2, exact: true } })
 }

@@ -18,13 +18,23 @@ use domain::time::Timestamp;
 use raft::command::{
     AlignSpace, Applied, Bootstrap, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount, CreateChannel,
     CreateJob, CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode, EndSession,
-    ExpireNode, NoteKeyUse, Once, PauseJob, PauseSpace, Proposal, Prune, RegisterNode, Release, Reply,
-    ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep,
+    ExpireNode, NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, RegisterNode, Release,
+    Reply, ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep,
     UpdateChannel, UpdateJob, UpdateSpace,
 };
 
 pub(crate) fn pause_job(at: Timestamp) -> PauseJob {
-    PauseJob { account: ACCOUNT, job: JOB, at }
+    PauseJob { account: ACCOUNT, job: JOB, at, overdue: None }
+}
+
+pub(crate) fn update_job(overdue: Option<Overdue>) -> Command {
+    let expected = JobVersion { generation: 3, next_run_at: Some(at(60_000)) };
+    Command::UpdateJob(Box::new(UpdateJob { job: job(), expected, next_run_at: Some(at(60_000)), overdue }))
+}
+
+fn overdue() -> Overdue {
+    let missed = MissedFirings { until: at(4_000), count: 2, exact: true };
+    Overdue { first: at(3_000), missed }
 }
 
 pub(crate) fn resume_job(asked_at: Timestamp) -> ResumeJob {
@@ -89,12 +99,9 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
                 jobs_max: None,
             })),
         ),
-        (
-            "filled",
-            Command::UpdateJob(Box::new(UpdateJob { job: job(), expected, next_run_at: Some(at(60_000)) })),
-        ),
+        ("overdue", update_job(Some(overdue()))),
         ("filled", Command::DeleteJob(DeleteJob { account: ACCOUNT, job: JOB })),
-        ("timed", Command::PauseJob(pause_job(at(5_000)))),
+        ("overdue", Command::PauseJob(PauseJob { overdue: Some(overdue()), ..pause_job(at(5_000)) })),
         ("timed", Command::ResumeJob(resume_job(at(5_000)))),
         ("timed-bare", Command::ResumeJob(bare_resume_job(at(5_000)))),
         ("filled", Command::RunJob(RunJob { account: ACCOUNT, execution: manual() })),

@@ -63,6 +63,8 @@ pub(crate) fn lines() -> Vec<Line> {
         ("filled", create_job(samples::job(), Some(samples::at(60_000)), true)),
         ("bare", create_job(samples::bare_job(), None, false)),
         ("filled", Command::PauseJob(commands::pause_job(Timestamp::EPOCH))),
+        ("timed", Command::PauseJob(commands::pause_job(samples::at(5_000)))),
+        ("filled", commands::update_job(None)),
         ("filled", Command::ResumeJob(commands::resume_job(Timestamp::EPOCH))),
         ("bare", Command::ResumeJob(commands::bare_resume_job(Timestamp::EPOCH))),
     ];

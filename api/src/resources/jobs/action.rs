@@ -1,7 +1,7 @@
 //! Running, pausing and resuming a job.
 
 use super::output::next_run_at;
-use super::{TRIES_MAX, find, is_idle, next_run};
+use super::{TRIES_MAX, find, is_idle, next_run, overdue};
 use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -110,11 +110,20 @@ pub(crate) async fn pause(
     Id(id): Id<JobId>,
     NoBody: NoBody,
 ) -> Result<axum::Json<Data<Paused>>, ApiError> {
-    let at = deps.clock.now();
-    let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(at) });
-    let command = Command::PauseJob(PauseJob { account: principal.account, job: id, at });
-    deps.propose_once(&once, command, StatusCode::OK, &answer.0).await?;
-    Ok(answer)
+    for _ in 0..TRIES_MAX {
+        let (job, state) = find(&deps, principal.account, id)?;
+        let at = deps.clock.now();
+        let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(at) });
+        let overdue = overdue(&job, &state, at);
+        let command = Command::PauseJob(PauseJob { account: principal.account, job: id, at, overdue });
+        match deps.propose_once(&once, command, StatusCode::OK, &answer.0).await {
+            // It became due or was claimed meanwhile: compute again from what it is now.
+            Err(ApiError::Stale) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(answer),
+        }
+    }
+    Err(ApiError::Stale)
 }
 
 /// Resume a job.

@@ -3,7 +3,7 @@
 use super::input::{NO_SUCH_SPACE, tag, without_repeats};
 use super::schema::BulkRequest;
 use super::write::change;
-use super::{TRIES_MAX, load, next_run};
+use super::{TRIES_MAX, load, next_run, overdue};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Json, Named};
@@ -240,7 +240,10 @@ impl Bulk<'_> {
         let now = self.deps.clock.now();
         let command = match &self.action {
             Action::Pause if state.paused_at.is_some() => return Ok(None),
-            Action::Pause => Command::PauseJob(PauseJob { account, job: id, at: now }),
+            Action::Pause => {
+                let overdue = overdue(&job, &state, now);
+                Command::PauseJob(PauseJob { account, job: id, at: now, overdue })
+            }
             Action::Resume if state.paused_at.is_none() => return Ok(None),
             Action::Resume => {
                 let next_run_at = next_run(&job, &state, now)?;

@@ -3,7 +3,7 @@
 use super::input::{JobInput, NO_SUCH_SPACE};
 use super::output::JobOutput;
 use super::schema::{JobChanges, NewJob};
-use super::{TRIES_MAX, find, load, next_run, shown};
+use super::{TRIES_MAX, find, load, next_run, overdue, shown};
 use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -184,8 +184,12 @@ pub(super) fn change(
         return Ok(None);
     }
     job.updated_at = now.max(old.updated_at);
-    let next_run_at = if reschedules(old, &job) { next_run(&job, state, now)? } else { state.next_run_at };
-    Ok(Some(UpdateJob { job, expected: state.version(), next_run_at }))
+    let (next_run_at, overdue) = if reschedules(old, &job) {
+        (next_run(&job, state, now)?, overdue(old, state, now))
+    } else {
+        (state.next_run_at, None)
+    };
+    Ok(Some(UpdateJob { job, expected: state.version(), next_run_at, overdue }))
 }
 
 /// Whether the cursor must be computed anew. A move counts too: the old or the new space may be paused.

@@ -7,7 +7,8 @@ use cluster_tests::{
     Error,
     binary::Binary,
     cluster::Cluster,
-    history::{self, Event, FaultKind, History},
+    history::{self, Event, FaultKind, History, Mode},
+    target::Target,
     time::now_us,
 };
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub(crate) async fn carry_out(
     step: &Step,
     old: Option<&Binary>,
     cluster: &mut Cluster,
+    target: &Target,
     history: &mut History,
 ) -> Result<Healed, Error> {
     let leader = cluster.leader(WHOLE_DEADLINE).await?;
@@ -94,6 +96,9 @@ pub(crate) async fn carry_out(
             history.record(Event::Fault(cluster.restart(any)?));
         }
         Fault::MixedVersion => versions::mixed(old, step.lasting, cluster, history).await?,
+        Fault::TargetFail => misbehave(Mode::Fail, step.lasting, target, history).await,
+        Fault::TargetHang => misbehave(Mode::Hang, step.lasting, target, history).await,
+        Fault::TargetRefuse => misbehave(Mode::Refuse, step.lasting, target, history).await,
     }
 
     let healed = Instant::now();
@@ -201,6 +206,12 @@ async fn impair(
     sleep(step.lasting).await;
     history.record(Event::Fault(cluster.heal(node)?));
     Ok(())
+}
+
+async fn misbehave(mode: Mode, lasting: Duration, target: &Target, history: &mut History) {
+    target.misbehave(mode);
+    sleep(lasting).await;
+    history.events.extend(target.behave().map(Event::Misbehaved));
 }
 
 async fn roll(cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {

@@ -1,135 +1,97 @@
-//! What users do meanwhile: they make jobs, pause them, resume them and delete them, on any node.
+//! What goes on meanwhile: jobs of all kinds, users who make, change, pause, run and delete jobs, and callers who ask for runs,
+//! each on any node.
+
+mod caller; // asks for runs
+mod request; // until it has an answer
+mod user; // has a job
+
+pub(crate) use caller::Caller;
+pub(crate) use user::User;
 
 use cluster_tests::{
     Error,
-    api::{Api, Asked, NewJob},
-    client::{CallError, Client},
-    history::{Delivery, Event, JobCreated, Stopped},
-    time::now_us,
+    api::{Api, NewJob},
+    client::Client,
+    history::{Channel, Delivery, Event},
+    target::Target,
 };
-use http::Method;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::time::Duration;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 
 /// A request that takes longer is given up, and asked again of another node.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// Before an attempt that had no answer is repeated.
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// How long a job runs, and how long it then stands still.
-const STRETCH_MS: std::ops::RangeInclusive<u64> = 4_000..=15_000;
+/// The channels of the jobs that fail: one that takes what it is told, and one that takes it when it is told again.
+const CHANNELS: [&str; 2] = ["/alerts/ready", "/alerts/stubborn"];
 
-/// The jobs that run from the start: what a job may be told, in turn.
-pub(crate) fn lasting_job(number: usize, target: impl Fn(&str) -> String) -> NewJob {
-    let name = format!("lasting {number}");
-    let job = |path: &str| NewJob::new(name.clone(), "@every 1s", target(path));
-    match number % 5 {
-        0 => NewJob { retry_max: 2, ..job("/fail-first/1") },
-        1 => NewJob { delivery: Delivery::AtMostOnce, ..job("/ok") },
-        2 => job("/slow/300"),
-        3 => NewJob { expression: "@every 3s".to_owned(), ..job("/ok") },
-        _ => job("/ok"),
-    }
-}
-
-/// One user, who makes a job, pauses it, resumes it, deletes it, and begins again, until `stop`. Every change is
-/// repeated until it is acknowledged. Returns what it did.
+/// Makes the channels that hear of jobs that fail.
 ///
 /// # Errors
-/// An answer that a repetition must not meet with.
-pub(crate) async fn user(
-    number: usize,
-    seed: u64,
-    nodes: Vec<Api>,
-    url: String,
-    mut stop: watch::Receiver<bool>,
-) -> Result<Vec<Event>, Error> {
-    let nodes: Vec<_> = nodes.iter().map(|api| api.with_client(Client::new(REQUEST_TIMEOUT))).collect();
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut events = Vec::new();
-    let mut stretch = async |random: &mut StdRng| {
-        let stretch = Duration::from_millis(random.random_range(STRETCH_MS));
-        let _ = timeout(stretch, stop.wait_for(|stop| *stop)).await;
-        *stop.borrow()
+/// A channel that cannot be made.
+pub(crate) async fn channels(api: &Api, target: &Target) -> Result<Vec<Channel>, Error> {
+    let mut channels = Vec::new();
+    for path in CHANNELS {
+        let channel = api.create_channel(path, &target.url(path)).await?;
+        channels.push(Channel { channel, path: path.to_owned() });
+    }
+    Ok(channels)
+}
+
+/// The jobs that run from the start: what a job may be told, in turn.
+pub(crate) fn lasting_job(number: usize, target: &Target, channels: &[Channel]) -> NewJob {
+    let name = format!("lasting {number}");
+    let job = |expression: &str, path: &str| NewJob::new(name.clone(), expression, target.url(path));
+    let heard = |job: NewJob| NewJob {
+        channels: channels.iter().map(|channel| channel.channel.clone()).collect(),
+        ..job
     };
-    for round in 0.. {
-        let job = NewJob::new(format!("user {number} round {round}"), "@every 1s", url.clone());
-        let created = create(&job, &nodes, &mut random).await?;
-        let id = created.job.clone();
-        events.push(Event::JobCreated(created));
-        let stop_now = stretch(&mut random).await;
-
-        let (asked_us, acknowledged_us) =
-            change(Method::POST, &format!("/v1/jobs/{id}/pause"), &nodes, &mut random).await?;
-        let mut stopped =
-            Stopped { job: id.clone(), asked_us, acknowledged_us, resume_asked_us: None, resumed_us: None };
-        if stop_now || stretch(&mut random).await {
-            events.push(Event::Stopped(stopped));
-            return Ok(events);
-        }
-        let (asked_us, acknowledged_us) =
-            change(Method::POST, &format!("/v1/jobs/{id}/resume"), &nodes, &mut random).await?;
-        (stopped.resume_asked_us, stopped.resumed_us) = (Some(asked_us), Some(acknowledged_us));
-        events.push(Event::Stopped(stopped));
-        stretch(&mut random).await;
-
-        let (asked_us, acknowledged_us) =
-            change(Method::DELETE, &format!("/v1/jobs/{id}"), &nodes, &mut random).await?;
-        events.push(Event::Stopped(Stopped {
-            job: id,
-            asked_us,
-            acknowledged_us,
-            resume_asked_us: None,
-            resumed_us: None,
-        }));
-    }
-    Ok(events)
-}
-
-fn any<'a>(nodes: &'a [Api], random: &mut StdRng) -> &'a Api {
-    &nodes[random.random_range(0..nodes.len())]
-}
-
-async fn create(job: &NewJob, nodes: &[Api], random: &mut StdRng) -> Result<JobCreated, Error> {
-    let asked_us = now_us();
-    loop {
-        if let Asked::Answered(posted) = any(nodes, random).create_once(job).await? {
-            return Ok(JobCreated {
-                job: posted.job,
-                expression: job.expression.clone(),
-                delivery: job.delivery,
-                timeout_sec: job.timeout_sec,
-                retry_max: job.retry_max,
-                // An earlier attempt may have made it.
-                asked_us,
-                acknowledged_us: posted.answered_us,
-            });
-        }
-        sleep(AGAIN_AFTER).await;
+    let second = "@every 1s";
+    match number % 10 {
+        0 => NewJob { retry_max: 2, ..job(second, "/fail-first/1") },
+        1 => NewJob { delivery: Delivery::AtMostOnce, ..job(second, "/ok") },
+        2 => job(second, "/slow/300"),
+        3 => job("@every 3s", "/ok"),
+        4 => heard(NewJob { retry_max: 1, ..job("@every 5s", "/status/500") }),
+        5 => heard(job("@every 3s", "/in-turns/15")),
+        6 => heard(NewJob { retry_max: 1, timeout_sec: 2, ..job("@every 2s", "/frail/ok") }),
+        7 => NewJob { delivery: Delivery::AtMostOnce, timeout_sec: 2, ..job(second, "/frail/ok") },
+        8 => job("* * * * *", "/ok"),
+        _ => job(second, "/ok"),
     }
 }
 
-/// Asks for a change until it is acknowledged; when it was asked for first, and when the answer was here. That it was made
-/// before, by an attempt that had no answer, is one.
-async fn change(method: Method, path: &str, nodes: &[Api], random: &mut StdRng) -> Result<(i64, i64), Error> {
-    let asked_us = now_us();
-    for attempt in 0.. {
-        let answer = match any(nodes, random).send(method.clone(), path, None).await {
-            Ok(answer) if answer.status < 500 => answer,
-            Ok(_) | Err(CallError::NotSent { .. } | CallError::Unknown { .. }) => {
-                sleep(AGAIN_AFTER).await;
-                continue;
-            }
-        };
-        let was_made_before = attempt > 0 && matches!(answer.status, 404 | 409);
-        if answer.is_success() || was_made_before {
-            break;
+/// Somebody with a mind and nodes to ask.
+struct Person {
+    nodes: Vec<Api>,
+    random: StdRng,
+    stop: watch::Receiver<bool>,
+    /// What was done so far.
+    events: Vec<Event>,
+}
+
+impl Person {
+    fn new(seed: u64, nodes: &[Api], stop: watch::Receiver<bool>) -> Self {
+        let client = Client::new(REQUEST_TIMEOUT);
+        Self {
+            nodes: nodes.iter().map(|api| api.with_client(client.clone())).collect(),
+            random: StdRng::seed_from_u64(seed),
+            stop,
+            events: Vec::new(),
         }
-        let request = format!("{method} {path}");
-        return Err(Error::Answered { request, status: answer.status, body: answer.excerpt() });
     }
-    Ok((asked_us, now_us()))
+
+    fn any(&mut self) -> Api {
+        self.nodes[self.random.random_range(0..self.nodes.len())].clone()
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.random.random_range(0..choices.len())]
+    }
+
+    /// Waits for so many milliseconds, or until all is to stop, and says whether it is.
+    async fn pass(&mut self, stretch_ms: std::ops::RangeInclusive<u64>) -> bool {
+        let stretch = Duration::from_millis(self.random.random_range(stretch_ms));
+        let _ = timeout(stretch, self.stop.wait_for(|stop| *stop)).await;
+        *self.stop.borrow()
+    }
 }

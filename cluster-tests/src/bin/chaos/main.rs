@@ -14,11 +14,11 @@ use cluster_tests::{
     Error,
     binary::{Binary, Profile},
     check::{
-        CLAIM_AHEAD, Observation,
+        CLAIM_AHEAD, Observation, alerts_delivered,
         on_time::{Bound, Scope},
     },
     cluster::{Cluster, Settings},
-    history::{Event, History},
+    history::{Event, History, Stop},
     registers::{self, Node, Registers},
     relay::{self, Impairment},
     target::Target,
@@ -27,7 +27,10 @@ use cluster_tests::{
     workload,
 };
 use ground::Ground;
-use std::{error::Error as _, io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use load::{Caller, User};
+use std::{
+    collections::HashSet, error::Error as _, io::Write, path::PathBuf, process::ExitCode, time::Duration,
+};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -72,7 +75,7 @@ struct Arguments {
     /// Jobs that fire all the time
     #[arg(long, default_value_t = 40)]
     jobs: usize,
-    /// Users who make, pause, resume and delete jobs
+    /// Users who make, change, pause, resume and delete jobs, and as many who ask for runs
     #[arg(long, default_value_t = 4)]
     users: usize,
     /// Reads and writes a second whose order is checked
@@ -166,7 +169,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     let mut history = History::default();
     let outcome = live(arguments, seed, &ground, &target, &mut cluster, &mut history).await;
     // Whatever went wrong, what was seen until then must be there to look at.
-    history.events.extend(target.calls().into_iter().map(Event::Call));
+    history.events.extend(target.events());
     history.write(&path)?;
     let healed = match outcome {
         Ok(healed) => healed,
@@ -204,15 +207,19 @@ async fn live(
             cluster.put_faults(node, &format!("[points]\n\"{point}\" = \"{action}\"\n"))?;
         }
     }
-    let jobs = (0..arguments.jobs).map(|number| load::lasting_job(number, |path| target.url(path)));
+    let channels = load::channels(&cluster.apis()[0], target).await?;
+    history.events.extend(channels.iter().cloned().map(Event::Channel));
+    let jobs = (0..arguments.jobs).map(|number| load::lasting_job(number, target, &channels));
     let lasting = workload::create(&cluster.apis(), jobs, CONNECTIONS).await?;
     history.events.extend(lasting.iter().cloned().map(Event::JobCreated));
 
     let (stop, stopped) = watch::channel(false);
-    let mut users = JoinSet::new();
+    let mut people = JoinSet::new();
     for number in 0..arguments.users {
-        let seed = seed.wrapping_mul(1_000).wrapping_add(number as u64);
-        users.spawn(load::user(number, seed, cluster.apis(), target.url("/ok"), stopped.clone()));
+        let seed = seed.wrapping_mul(1_000).wrapping_add(2 * number as u64);
+        people.spawn(User::new(number, seed, &cluster.apis(), target, stopped.clone()).run());
+        let jobs = lasting.iter().map(|created| created.job.clone()).collect();
+        people.spawn(Caller::new(number, seed + 1, &cluster.apis(), stopped.clone()).run(jobs));
     }
 
     let nodes: Vec<Node> = cluster.ids().into_iter().map(|id| (id, cluster.api(id))).collect();
@@ -237,7 +244,7 @@ async fn live(
             break;
         }
         let at = start.elapsed().as_secs_f64();
-        let over = faults::carry_out(&step, ground.old.as_ref(), cluster, history).await?;
+        let over = faults::carry_out(&step, ground.old.as_ref(), cluster, target, history).await?;
         say(format!(
             "{at:>6.1} s: {} for {:.1} s (leader {}); whole {:.1} s later",
             over.fault.name(),
@@ -251,8 +258,8 @@ async fn live(
     sleep(end.saturating_duration_since(Instant::now())).await;
 
     stop.send_replace(true);
-    while let Some(user) = users.join_next().await {
-        let events = user.map_err(|error| Error::Input(format!("a user failed: {error}")))??;
+    while let Some(person) = people.join_next().await {
+        let events = person.map_err(|error| Error::Input(format!("a user failed: {error}")))??;
         history.events.extend(events);
     }
     history.events.extend(registers.stop(&nodes).await?.into_iter().map(Event::Operation));
@@ -267,9 +274,34 @@ async fn live(
     sleep(GRACE).await;
     let index = cluster.same_state(READY_DEADLINE).await?;
     say(format!("all nodes have written the same up to log entry {index}"));
-    history.events.extend(workload::read_executions(&cluster.apis(), &lasting, CONNECTIONS).await?);
+    look(&nodes, history).await?;
+    // What they tell of is over; the last messages may be on their way.
+    let observation = Observation::of(history, nodes.len(), now_us(), GRACE);
+    let owed = alerts_delivered::Owed::of(history, &observation);
+    let waited = eventually("messages to channels", alerts_delivered::SOON, async || {
+        match owed.left(&target.alerts()) {
+            0 => Ok(()),
+            left => Err(format!("{left} to come")),
+        }
+    });
+    if let Err(error) = waited.await {
+        say(error.to_string());
+    }
     cluster.check_running()?;
     Ok(healed)
+}
+
+/// Reads what there is in the end: the jobs on every node, and what became of their executions.
+async fn look(nodes: &[Node], history: &mut History) -> Result<(), Error> {
+    for (node, api) in nodes {
+        history.events.extend(api.shown(*node).await?.into_iter().map(Event::Shown));
+    }
+    let deleted: HashSet<_> =
+        history.stops().filter(|stopped| stopped.how == Stop::Deleted).map(|stopped| &stopped.job).collect();
+    let left: Vec<_> = history.jobs().filter(|created| !deleted.contains(&created.job)).cloned().collect();
+    let apis: Vec<_> = nodes.iter().map(|(_, api)| api.clone()).collect();
+    history.events.extend(workload::read_executions(&apis, &left, CONNECTIONS).await?);
+    Ok(())
 }
 
 /// Prints the page about a run.

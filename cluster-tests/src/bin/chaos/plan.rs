@@ -30,6 +30,9 @@ pub(crate) enum Fault {
     DiskFull,
     TornWrite,
     MixedVersion,
+    TargetFail,
+    TargetHang,
+    TargetRefuse,
 }
 
 /// THE TABLE: every fault, its name on the command line, and what it is.
@@ -81,6 +84,9 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
         "mixed-version",
         "each node is stopped and started as an older release, and then back, one after the other",
     ),
+    (Fault::TargetFail, "target-fail", "some of what jobs call answers 500"),
+    (Fault::TargetHang, "target-hang", "the same takes requests and never answers"),
+    (Fault::TargetRefuse, "target-refuse", "the same resets connections"),
 ];
 
 /// Between two faults, from when the cluster is whole again.

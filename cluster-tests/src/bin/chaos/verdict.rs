@@ -8,7 +8,7 @@ use cluster_tests::{
     },
     history::{self, FaultKind, History, Outcome},
 };
-use std::{fmt::Write, time::Duration};
+use std::{collections::HashSet, fmt::Write, time::Duration};
 
 /// Upper ends of the histogram's rows, in milliseconds.
 const ROWS_MS: [i64; 13] = [2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
@@ -73,10 +73,18 @@ pub(crate) fn verdict(
 
     let count = |status: &str| history.executions().filter(|execution| execution.status == status).count();
     line(format!(
-        "work\n  {} jobs, {} pauses and deletions, {} calls, {} of them retries or repeats\n  \
+        "work\n  {} jobs, {} changes ({} whose outcome is unknown), {} pauses and deletions\n  \
+         {} runs asked for ({} whose outcome is unknown); {} messages told to channels, {} of them again\n  \
+         {} calls, {} of them retries or repeats\n  \
          {} executions read: {} success, {} failed, {} skipped",
         history.jobs().count(),
+        history.edits().count(),
+        history.edits().filter(|edited| edited.acknowledged_us.is_none()).count(),
         history.stops().count(),
+        history.runs_asked().count(),
+        history.runs_asked().filter(|asked| asked.execution.is_none()).count(),
+        history.alerts().count(),
+        again(history),
         history.calls().count(),
         every_firing_once::repeats(history),
         history.executions().count(),
@@ -114,6 +122,12 @@ pub(crate) fn verdict(
     }
     line(format!("verdict: {}", if is_valid { "VALID" } else { "INVALID" }));
     (page, is_valid)
+}
+
+/// Messages that had been told before.
+fn again(history: &History) -> usize {
+    let mut told = HashSet::new();
+    history.alerts().filter(|alert| !told.insert((&alert.path, &alert.id))).count()
 }
 
 /// Calm and troubled instants by how late they were called.
