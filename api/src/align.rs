@@ -3,6 +3,7 @@
 //! Whoever turns a space takes them to the end before answering. Should that node die, the leader does so
 //! some time later; both at once do no harm, since a step names what it was computed from.
 
+use crate::resources::jobs::overdue;
 use domain::id::{JobId, SpaceId};
 use domain::job::JobState;
 use domain::limits;
@@ -10,7 +11,7 @@ use domain::rejection::Rejection;
 use domain::schedule::Schedule;
 use domain::space::Space;
 use domain::time::Timestamp;
-use raft::command::{AlignSpace, Command};
+use raft::command::{AlignSpace, Command, Overdue};
 use raft::{Cluster, ProposeError};
 use storage::schema::{JobStates, Jobs, SpaceJobs, Spaces, UnalignedSpaces};
 use storage::{Read, State};
@@ -41,7 +42,9 @@ pub async fn align_space(cluster: &Cluster, space: SpaceId) -> Result<(), AlignE
     for _ in 0..PASSES_MAX {
         let Pass::Quiet { generation } = pass(cluster, space).await? else { continue };
         let Some(generation) = generation else { return Ok(()) };
-        if step(cluster, AlignSpace { space, generation, jobs: Vec::new(), done: true }).await? {
+        if step(cluster, AlignSpace { space, generation, jobs: Vec::new(), done: true, overdue: Vec::new() })
+            .await?
+        {
             return Ok(());
         }
     }
@@ -69,14 +72,16 @@ async fn pass(cluster: &Cluster, id: SpaceId) -> Result<Pass, AlignError> {
             return Ok(Pass::Moved);
         }
         let mut jobs = Vec::with_capacity(look.unlike.len());
+        let mut overdue = Vec::new();
         for (job, state) in look.unlike {
             if let Some(cursor) = cursor(cluster.state(), &look.space, job, &state)? {
                 jobs.push((job, state.version(), cursor));
+                overdue.extend(left_behind(cluster.state(), &look.space, job, &state)?);
             }
         }
         if !jobs.is_empty() {
             moved = true;
-            if !step(cluster, AlignSpace { space: id, generation, jobs, done: false }).await? {
+            if !step(cluster, AlignSpace { space: id, generation, jobs, done: false, overdue }).await? {
                 return Ok(Pass::Moved);
             }
         }
@@ -156,4 +161,16 @@ fn cursor(
         space.cursor(state, &schedule)
     };
     Ok((cursor != state.next_run_at).then_some(cursor))
+}
+
+/// What a job's cursor leaves behind when it moves: what was due before the space turned and nobody has claimed.
+fn left_behind(
+    states: &State,
+    space: &Space,
+    job: JobId,
+    state: &JobState,
+) -> Result<Option<(JobId, Overdue)>, storage::Error> {
+    let config = states.view().get::<Jobs>(&job)?;
+    let overdue = config.and_then(|config| overdue(&config, state, space.turned_at));
+    Ok(overdue.map(|overdue| (job, overdue)))
 }

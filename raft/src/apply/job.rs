@@ -152,7 +152,7 @@ pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<
 }
 
 /// Puts on record what was due and nobody has claimed, since the cursor is about to move away from it.
-fn leave_behind(
+pub(super) fn leave_behind(
     context: &mut Context<'_, '_>,
     job: JobId,
     state: &mut JobState,

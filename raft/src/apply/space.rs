@@ -90,7 +90,7 @@ fn turn(
 }
 
 pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Result<Reply, storage::Error> {
-    let AlignSpace { space: id, generation, jobs, done } = command;
+    let AlignSpace { space: id, generation, jobs, done, overdue } = command;
     let Some(space) = context.txn.get::<Spaces>(&id)?.filter(|space| space.generation == generation) else {
         return Ok(Err(Rejection::Stale));
     };
@@ -104,6 +104,8 @@ pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Resul
             && (cursor.is_none() || fires)
             && context.txn.contains::<SpaceJobs>(&(id, job))?
         {
+            let left = overdue.iter().find(|(of, _)| *of == job).map(|(_, overdue)| *overdue);
+            job::leave_behind(context, job, &mut state, left, "The space was paused")?;
             job::set_cursor(context, job, &mut state, cursor)?;
             context.txn.put::<JobStates>(&job, &state)?;
             if space.paused_at.is_some() {

@@ -1,5 +1,6 @@
 //! Commands about spaces.
 
+use super::job::Overdue;
 use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::JobVersion;
 use domain::space::Space;
@@ -71,4 +72,7 @@ pub struct AlignSpace {
     pub jobs: Vec<(JobId, JobVersion, Option<Timestamp>)>,
     /// Whether all jobs of the space were looked at and none had to be moved.
     pub done: bool,
+    /// What the old cursors leave behind: what was due before the turn and nobody has claimed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overdue: Vec<(JobId, Overdue)>,
 }

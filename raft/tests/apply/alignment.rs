@@ -2,14 +2,14 @@
 
 use crate::machine::{Machine, ONE, at};
 use crate::samples::{ACCOUNT, create_space, job};
-use domain::execution::{ExecutionState, ExecutionStatus};
+use domain::execution::{ExecutionState, ExecutionStatus, MissedFirings};
 use domain::id::{ExecutionId, JobId, SpaceId};
 use domain::job::{Job, JobVersion};
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use raft::command::{
-    AlignSpace, ClaimTarget, Command, CreateJob, DeleteJob, PauseJob, PauseSpace, ResumeJob, ResumeSpace,
-    RunJob, UpdateJob,
+    AlignSpace, ClaimTarget, Command, CreateJob, DeleteJob, Overdue, PauseJob, PauseSpace, ResumeJob,
+    ResumeSpace, RunJob, UpdateJob,
 };
 use storage::schema::{Due, Spaces, UnalignedSpaces};
 
@@ -53,7 +53,13 @@ fn pause_whole(machine: &mut Machine) {
 }
 
 fn step(generation: u64, jobs: &[(JobId, JobVersion, Option<Timestamp>)], done: bool) -> Command {
-    Command::AlignSpace(AlignSpace { space: SPACE, generation, jobs: jobs.to_vec(), done })
+    Command::AlignSpace(AlignSpace {
+        space: SPACE,
+        generation,
+        jobs: jobs.to_vec(),
+        done,
+        overdue: Vec::new(),
+    })
 }
 
 fn version(machine: &Machine, job: JobId) -> JobVersion {
@@ -108,7 +114,8 @@ fn a_step_computed_before_the_last_turn_is_stale() {
     assert_eq!(machine.keys::<UnalignedSpaces>(), [SPACE]);
     machine.done(step(2, &[], true));
 
-    let elsewhere = AlignSpace { space: SpaceId(9), generation: 0, jobs: Vec::new(), done: true };
+    let elsewhere =
+        AlignSpace { space: SpaceId(9), generation: 0, jobs: Vec::new(), done: true, overdue: Vec::new() };
     machine.refused(Command::AlignSpace(elsewhere), Rejection::Stale);
 }
 
@@ -246,4 +253,28 @@ fn an_attempt_that_fails_in_a_paused_space_is_not_made_again() {
     assert_eq!(ended.status(), Some(ExecutionStatus::Failed));
     assert_eq!(ended.skip_reason.as_deref(), Some("The space was paused"));
     assert_eq!(machine.execution(manual).state, ExecutionState::Pending, "somebody asked for it");
+}
+
+#[test]
+fn what_was_due_before_the_pause_and_nobody_claimed_is_on_record() {
+    let mut machine = machine();
+    machine.set(at(200));
+    machine.done(pause());
+    let missed = MissedFirings { until: at(180), count: 3, exact: true };
+    let of = |first| Overdue { first, missed };
+    let step = AlignSpace {
+        space: SPACE,
+        generation: 1,
+        jobs: vec![(A, version(&machine, A), None), (B, version(&machine, B), None)],
+        done: false,
+        // That of the second job was computed from another cursor.
+        overdue: vec![(A, of(at(60))), (B, of(at(120)))],
+    };
+    machine.done(Command::AlignSpace(step));
+    assert_eq!(cursors(&machine), [None, None]);
+    let record = machine.execution(ExecutionId::skipped(A, at(60)));
+    assert_eq!((record.status(), record.missed), (Some(ExecutionStatus::Skipped), Some(missed)));
+    assert_eq!(record.skip_reason.as_deref(), Some("The space was paused"));
+    assert_eq!(machine.job_state(A).claimed_until, Some(at(180)));
+    assert_eq!(machine.job_state(B).executions_total, 0);
 }

@@ -282,7 +282,7 @@ impl Writer {
                         jobs.push((job, state.version(), cursor));
                     }
                 }
-                Command::AlignSpace(AlignSpace { space: id, generation, jobs, done })
+                Command::AlignSpace(AlignSpace { space: id, generation, jobs, done, overdue: Vec::new() })
             }
         }
     }

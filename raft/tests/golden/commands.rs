@@ -227,9 +227,29 @@ fn of_spaces() -> Vec<(&'static str, Command)> {
                 generation: 6,
                 jobs: vec![(JOB, version, None), (JobId(9), idle, Some(at(60_000)))],
                 done: false,
+                overdue: Vec::new(),
             }),
         ),
-        ("done", Command::AlignSpace(AlignSpace { space, generation: 6, jobs: Vec::new(), done: true })),
+        (
+            "overdue",
+            Command::AlignSpace(AlignSpace {
+                space,
+                generation: 6,
+                jobs: vec![(JOB, version, None)],
+                done: false,
+                overdue: vec![(JOB, overdue())],
+            }),
+        ),
+        (
+            "done",
+            Command::AlignSpace(AlignSpace {
+                space,
+                generation: 6,
+                jobs: Vec::new(),
+                done: true,
+                overdue: Vec::new(),
+            }),
+        ),
     ]
 }
 

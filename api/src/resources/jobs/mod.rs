@@ -127,7 +127,7 @@ fn next_run(job: &Job, state: &JobState, now: Timestamp) -> Result<Option<Timest
 }
 
 /// What was due by `now` and nobody has claimed, because nobody could: whoever moves the cursor away from it has to say so.
-fn overdue(job: &Job, state: &JobState, now: Timestamp) -> Option<Overdue> {
+pub(crate) fn overdue(job: &Job, state: &JobState, now: Timestamp) -> Option<Overdue> {
     let first = state.next_run_at.filter(|cursor| *cursor <= now)?;
     let found = Schedule::parse(&job.cron_expression, &job.timezone)
         .ok()
