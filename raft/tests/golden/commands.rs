@@ -59,7 +59,6 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
 
 /// About nodes, jobs and executions.
 fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
-    let expected = JobVersion { generation: 3, next_run_at: Some(at(60_000)) };
     let claim = |target| Command::Claim(Claim { node: NODE, incarnation: INCARNATION, target });
     let record = |result| {
         let (execution, node, incarnation) = (scheduled(), NODE, INCARNATION);
