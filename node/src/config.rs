@@ -54,7 +54,7 @@ pub enum Invocation {
     Dev(DevSettings),
     /// `justrun server`
     Server(Box<ServerSettings>),
-    /// `justrun account …`, `key …`, `cluster …`
+    /// `justrun account …`, `key …`, `cluster …`, `backup`, `restore`
     Operate(Box<OperatorSettings>),
 }
 
@@ -214,6 +214,8 @@ pub fn parse(
             Command::Account(command) => Ok(Invocation::Operate(Box::new(operate::account(command)?))),
             Command::Key(command) => Ok(Invocation::Operate(Box::new(operate::key(command)?))),
             Command::Cluster(command) => Ok(Invocation::Operate(Box::new(operate::cluster(command)?))),
+            Command::Backup(args) => Ok(Invocation::Operate(Box::new(operate::backup(args)?))),
+            Command::Restore(args) => Ok(Invocation::Operate(Box::new(operate::restore(args)?))),
         },
     }
 }

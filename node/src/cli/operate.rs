@@ -121,3 +121,29 @@ pub(crate) struct KeyCreateArgs {
     #[command(flatten)]
     pub(crate) access: AccessArgs,
 }
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupArgs {
+    /// Where to (required)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Replace the file if there is one, once the new one is whole
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) force: Option<bool>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// From where (required)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Begin anew with this file where another one was restored by half
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) restart: Option<bool>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}

@@ -454,6 +454,15 @@ fn what_an_operator_asks_is_read() {
     assert_eq!((settings.output, settings.rpc_addr.as_str()), (OutputFormat::Json, "node2:1"));
     assert_eq!(asked("account list --cluster-secret x", &[]).action, Action::ListAccounts);
     assert_eq!(asked("cluster status", &secret).action, Action::ClusterStatus);
+    let path = || PathBuf::from("/var/a.backup");
+    for (line, expected) in [
+        ("backup /var/a.backup", Action::Backup { file: path(), force: false }),
+        ("backup --force /var/a.backup", Action::Backup { file: path(), force: true }),
+        ("restore /var/a.backup", Action::Restore { file: path(), restart: false }),
+        ("restore /var/a.backup --restart", Action::Restore { file: path(), restart: true }),
+    ] {
+        assert_eq!(asked(line, &secret).action, expected, "{line}");
+    }
     for (account, expected) in [
         ("acc_00000000001", AccountName::Id(AccountId(1))),
         ("Ops@example.com", AccountName::Email("ops@example.com".to_owned())),
@@ -492,6 +501,8 @@ fn what_an_operator_gets_wrong_is_said() {
             "key create --account x --name a",
             "--account \"x\" is neither the id of an account (acc_…) nor an email address",
         ),
+        ("backup", "FILE is required"),
+        ("restore --restart", "FILE is required"),
         ("cluster status", "--cluster-secret or --cluster-secret-file is required"),
         ("cluster status --rpc-addr 9080", "--rpc-addr \"9080\" is not of the form HOST:PORT"),
         ("account create --emial a@b", "unexpected argument '--emial' found; did you mean --email?"),

@@ -254,6 +254,7 @@ impl Scheduler {
                             }
                         }
                         Effect::ShardMap => self.follow_map()?,
+                        Effect::Restored => self.reload()?,
                         Effect::Node(_) | Effect::Deleted(_) => {}
                     }
                 }

@@ -9,6 +9,7 @@ mod receiver; // what messages are sent to
 mod target; // what jobs call
 
 mod access; // credentials, and operators
+mod backup; // the state to a file and back
 mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
 mod messages; // to channels

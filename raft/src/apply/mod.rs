@@ -11,6 +11,7 @@ mod history;
 mod job;
 mod node;
 mod once;
+pub(crate) mod restore;
 mod space;
 
 use crate::command::{Command, Proposal, Reply};
@@ -55,6 +56,8 @@ pub enum Effect {
     Node(NodeId),
     /// A job was deleted; its history waits to be swept.
     Deleted(JobId),
+    /// A backup was restored: everything is to be read afresh.
+    Restored,
 }
 
 /// What the application of one command works with.
@@ -131,6 +134,9 @@ pub fn apply(
 }
 
 fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, storage::Error> {
+    if context.meta.restoring && !restore::admits(&command) {
+        return Ok(Err(Rejection::Restoring));
+    }
     match command {
         Command::RegisterNode(command) => node::register(context, command),
         Command::DrainNode(command) => node::drain(context, command),
@@ -167,5 +173,8 @@ fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, st
         Command::DeleteChannel(command) => channel::delete(context, command),
         Command::RecordDelivery(command) => delivery::record(context, *command),
         Command::Once(command) => once::once(context, *command),
+        Command::BeginRestore(command) => restore::begin(context, command),
+        Command::RestorePart(command) => restore::part(context, command),
+        Command::StepRestore(command) => restore::step(context, command),
     }
 }

@@ -18,5 +18,6 @@ mod jobs; // paused and resumed
 mod keys; // made, used, revoked
 mod once; // answered once
 mod prune; // old history goes
+mod restore; // a backup comes in
 mod spaces; // paused, resumed, deleted
 mod usage; // executions by month

@@ -22,7 +22,7 @@ use domain::space::Space;
 use domain::time::Timestamp;
 use raft::command::{Applied, Reply};
 use std::collections::BTreeMap;
-use storage::schema::{AccountJob, Answer, DueKey, Meta, Secrets, Session, Usage};
+use storage::schema::{AccountJob, Answer, DueKey, Meta, Restore, RestoreStage, Secrets, Session, Usage};
 
 pub(crate) const ACCOUNT: AccountId = AccountId(0x0102_0304_0506_0708);
 pub(crate) const JOB: JobId = JobId(0x1112_1314_1516_1718);
@@ -61,7 +61,12 @@ pub(crate) fn meta() -> Meta {
         jobs_paused: 2,
         channels: 7,
         channels_of_all: 4,
+        restoring: true,
     }
+}
+
+pub(crate) fn restore(stage: RestoreStage) -> Restore {
+    Restore { backup: u64::MAX, parts: 300, begun_at: at(0), stage }
 }
 
 pub(crate) fn session() -> Session {

@@ -10,13 +10,19 @@ use storage::schema::{
     AccountJob, AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry,
     ApiKeys, Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, DueKey,
     ExecutionHours, Executions, JobHour, JobStates, Jobs, Meta, Metas, Nodes, Pulses, ResponseBodies,
-    SpaceJobs, Spaces, UnalignedSpaces, Users,
+    Restores, SpaceJobs, Spaces, UnalignedSpaces, Users,
 };
 use storage::{Items, Keyspace, Read, State, StateView};
 
 /// Panics when something does not hold.
 pub(crate) fn check(state: &State) {
     let view = state.view();
+    if view.get::<Metas>(&()).unwrap().is_some_and(|meta| meta.restoring) {
+        // Of a backup that is being restored only some is there.
+        assert!(view.contains::<Restores>(&()).unwrap());
+        return;
+    }
+    assert!(!view.contains::<Restores>(&()).unwrap());
     let indexed = Indexed::of(&view);
     jobs(&view);
     spaces(&view);
@@ -157,6 +163,7 @@ fn counts(view: &StateView<'_>) {
         jobs_paused: paused,
         channels: channels.len() as u64,
         channels_of_all: of_all,
+        restoring: false,
     };
     assert_eq!(meta, expected);
     let mut jobs: BTreeMap<AccountId, u64> = BTreeMap::new();
