@@ -6,7 +6,7 @@
 mod operate; // what an operator asks of a cluster that runs
 
 pub(crate) use operate::{
-    AccessArgs, AccountCommand, BackupArgs, ClusterCommand, KeyCommand, RestoreArgs, RpcTlsArgs,
+    AccessArgs, AccountCommand, BackupArgs, ClusterCommand, KeyCommand, RestoreArgs, RpcTlsArgs, VerifyArgs,
 };
 
 use crate::config::{Environment, LogFormat, PlanChange, Secret, SignUp};
@@ -67,6 +67,16 @@ pub(crate) enum Command {
     /// channels with their secrets. Only its owner may read it. It is checked before it gets its name.
     #[command(after_help = operate::HELP, args_override_self = true, verbatim_doc_comment)]
     Backup(BackupArgs),
+    /// Proves that everything that was due in a span of time stands in the histories.
+    ///
+    ///   justrun verify --from 2026-06-01T00:00:00Z --to 2026-06-02T00:00:00Z
+    ///   justrun verify --backup /var/backups/justrun-2026-06-01.backup
+    ///
+    /// For each job it computes anew what its schedules made due, from what is known of every change of them, and compares
+    /// that with the history: each instant ran, or stands there as failed or skipped, with the reason. Each that does not is
+    /// named. A cluster is read as a backup is, at one point in its log, while it works.
+    #[command(after_help = operate::VERIFY_HELP, args_override_self = true, verbatim_doc_comment)]
+    Verify(VerifyArgs),
     /// Fills an empty cluster from such a file.
     ///
     ///   justrun restore /var/backups/justrun-2026-06-01.backup
@@ -89,6 +99,7 @@ impl Command {
             Self::Key(KeyCommand::Create(args)) => (&["key", "create"], &args.access.config),
             Self::Cluster(ClusterCommand::Status(args)) => (&["cluster", "status"], &args.config),
             Self::Backup(args) => (&["backup"], &args.access.config),
+            Self::Verify(args) => (&["verify"], &args.access.config),
             Self::Restore(args) => (&["restore"], &args.access.config),
         };
         (path, config.as_deref())

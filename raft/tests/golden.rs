@@ -123,6 +123,9 @@ const MAY_BE_MISSING: &[&str] = &[
     "spaces.jobs",
     "spaces.paused_at",
     "spaces.turned_at",
+    "timetables.first",
+    "timetables.found",
+    "timetables.kept_from",
 ];
 
 /// Everything there is.

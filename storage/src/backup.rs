@@ -14,7 +14,7 @@ use crate::schema::{
     AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry, ApiKeys,
     Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, EndedSessions,
     ExecutionHours, Executions, JobStates, Jobs, Metas, Pulses, ResponseBodies, SecretsOf, SpaceJobs, Spaces,
-    UnalignedSpaces, Users,
+    Timetables, UnalignedSpaces, Users,
 };
 use crate::state::Shared;
 use crate::tree::Tree;
@@ -61,6 +61,7 @@ const CARRIED: &[(u8, Check)] = keyspaces![
     AccountJobs,
     SpaceJobs,
     AccountUsage,
+    Timetables,
     Executions,
     ResponseBodies,
     DeletedJobs,

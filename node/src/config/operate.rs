@@ -147,7 +147,7 @@ fn plan(text: &str) -> Result<Plan, ConfigError> {
     })
 }
 
-fn access(args: AccessArgs, action: Action) -> Result<OperatorSettings, ConfigError> {
+pub(super) fn access(args: AccessArgs, action: Action) -> Result<OperatorSettings, ConfigError> {
     let rpc_addr = args.rpc_addr.unwrap_or_else(|| RPC_ADDR_DEFAULT.to_owned());
     host_port("rpc-addr", &rpc_addr)?;
     // A node's own settings may stand here, and it listens on every address.

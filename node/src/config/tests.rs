@@ -2,6 +2,7 @@ use super::*;
 use api::services::{Price, Services};
 use domain::account::{Plan, PlanLimits, Plans};
 use domain::id::AccountId;
+use domain::time::Timestamp;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -470,6 +471,26 @@ fn what_an_operator_asks_is_read() {
         let settings = asked(&format!("key create --account {account} --name ci"), &secret);
         assert_eq!(settings.action, Action::CreateKey { account: expected, name: "ci".to_owned() });
     }
+}
+
+#[test]
+fn what_is_to_be_verified_is_read() {
+    let verify = |line: &str, env: &[&str]| match run(line, env) {
+        Ok(Invocation::Verify(settings)) => *settings,
+        other => panic!("{line}: {other:?}"),
+    };
+    let settings =
+        verify("verify --backup a.backup --from 1970-01-01T00:00:01Z --to 1970-01-01T01:00:02+01:00", &[]);
+    assert_eq!(settings.source, VerifySource::File(PathBuf::from("a.backup")));
+    assert_eq!((settings.from, settings.to), (Some(Timestamp::from_secs(1)), Some(Timestamp::from_secs(2))));
+    let settings = verify("verify --rpc-addr node2:1", &["JUSTRUN_CLUSTER_SECRET=s3cret"]);
+    let VerifySource::Cluster { rpc_addr, .. } = settings.source else { panic!("no cluster") };
+    assert_eq!((rpc_addr.as_str(), settings.from), ("node2:1", None));
+    let form = "is not an instant such as 2026-06-01T00:00:00Z";
+    check_refused("verify --backup a --from now", &format!("--from \"now\" {form}"));
+    let line = "verify --backup a --from 2026-06-01T00:00:00Z --to 2026-06-01T00:00:00Z";
+    check_refused(line, "--to must be later than --from");
+    check_refused("verify", "--cluster-secret or --cluster-secret-file is required");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod backup; // the state to a file, and back
 mod render; // answers, for people and for scripts
+pub mod verify; // whether histories are complete
 
 use crate::config::{AccountName, Action, OperatorSettings};
 use domain::account::{Account, Plan, User};
@@ -51,6 +52,9 @@ pub enum OperateError {
         /// Why.
         reason: raft::backup::UnusableBackup,
     },
+    /// What a node sent is no backup.
+    #[error("what arrived cannot be used: {0}")]
+    Arrived(raft::backup::UnusableBackup),
     /// A restoration was begun, and its end was not heard of.
     #[error(
         "the answer did not come; as long as cluster status says that a backup is being restored, give the same command again, \

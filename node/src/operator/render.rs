@@ -201,7 +201,7 @@ fn done_table(done: &Done) -> String {
 }
 
 /// One line, so that a script can take it as one record.
-fn line(value: &Value) -> String {
+pub(super) fn line(value: &Value) -> String {
     format!("{value}\n")
 }
 
@@ -228,6 +228,12 @@ fn table(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
 fn rfc3339(at: Timestamp) -> String {
     let secs = i64::try_from(at.as_secs()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// With milliseconds where there are any.
+pub(super) fn rfc3339_ms(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 #[cfg(test)]

@@ -16,3 +16,4 @@ mod messages; // to channels
 mod policies; // overlap, misfire, pause, manual runs
 mod shutdown; // what happens when the whole cluster stops
 mod spaces; // spaces that turn, and what is tidied
+mod verify; // whether histories are complete

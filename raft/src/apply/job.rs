@@ -1,7 +1,7 @@
 //! Jobs and their cursors.
 
 use super::execution::{self, Loaded};
-use super::{Context, Effect, space};
+use super::{Context, Effect, space, timetable};
 use crate::command::{Applied, CreateJob, DeleteJob, PauseJob, Reply, ResumeJob, UpdateJob};
 use domain::execution::{DueItem, ExecutionState, Trigger};
 use domain::id::{AccountId, JobId, SpaceId};
@@ -49,6 +49,7 @@ pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Resul
     count(context, paused, 1);
     let cursor = next_run_at.filter(|_| !paused && !space_paused);
     set_cursor(context, job.id, &mut state, cursor)?;
+    timetable::changed(context, &job, None, cursor)?;
     context.txn.put::<JobStates>(&job.id, &state)?;
     context.txn.put::<Jobs>(&job.id, &job)?;
     Ok(Ok(Applied::Done))
@@ -81,7 +82,12 @@ pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Resul
     }
     state.generation += 1;
     let cursor = next_run_at.filter(|_| state.paused_at.is_none() && !space_paused);
+    let found = state.next_run_at;
     set_cursor(context, job.id, &mut state, cursor)?;
+    let same_schedule = old.cron_expression == job.cron_expression && old.timezone == job.timezone;
+    if found != cursor || !same_schedule {
+        timetable::changed(context, &job, found, cursor)?;
+    }
     context.txn.put::<JobStates>(&job.id, &state)?;
     context.txn.put::<Jobs>(&job.id, &job)?;
     if space_paused && old.space != job.space {
@@ -119,7 +125,9 @@ pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Resul
     context.txn.remove::<Pulses>(&id)?;
     context.txn.remove::<JobStates>(&id)?;
     context.txn.remove::<Jobs>(&id)?;
-    if state.executions_total > 0 {
+    // What explains a history goes with it.
+    let is_swept = state.executions_total == 0 && timetable::forget(context, id, None)?;
+    if !is_swept {
         context.txn.put::<DeletedJobs>(&id, &())?;
         context.effects.push(Effect::Deleted(id));
     }
@@ -138,6 +146,7 @@ pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<
     state.generation += 1;
     count(context, false, -1);
     count(context, true, 1);
+    timetable::changed(context, &job, state.next_run_at, None)?;
     set_cursor(context, id, &mut state, None)?;
     context.txn.put::<JobStates>(&id, &state)?;
     turned(context, job, at)?;
@@ -191,7 +200,9 @@ pub(super) fn resume(context: &mut Context<'_, '_>, command: ResumeJob) -> Resul
     state.generation += 1;
     count(context, true, -1);
     count(context, false, 1);
-    set_cursor(context, id, &mut state, next_run_at.filter(|_| !space_paused))?;
+    let cursor = next_run_at.filter(|_| !space_paused);
+    timetable::changed(context, &job, state.next_run_at, cursor)?;
+    set_cursor(context, id, &mut state, cursor)?;
     context.txn.put::<JobStates>(&id, &state)?;
     turned(context, job, at)?;
     Ok(Ok(Applied::Done))

@@ -13,6 +13,7 @@ mod node;
 mod once;
 pub(crate) mod restore;
 mod space;
+mod timetable;
 
 use crate::command::{Command, Proposal, Reply};
 use domain::id::{DeliveryId, ExecutionId, JobId, NodeId};

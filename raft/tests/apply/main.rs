@@ -20,4 +20,5 @@ mod once; // answered once
 mod prune; // old history goes
 mod restore; // a backup comes in
 mod spaces; // paused, resumed, deleted
+mod timetables; // when each job was due
 mod usage; // executions by month

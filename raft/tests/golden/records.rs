@@ -8,8 +8,9 @@ use domain::id::ExecutionId;
 use storage::schema::{
     AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry, ApiKeys,
     Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, EndedSessions,
-    ExecutionHours, Executions, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, ResponseBodies, RestoreStage,
-    Restores, SecretsOf, Sessions, ShardMaps, SpaceJobs, Spaces, UnalignedSpaces, Users,
+    ExecutionHours, Executions, JobChange, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, ResponseBodies,
+    RestoreStage, Restores, SecretsOf, Sessions, ShardMaps, SpaceJobs, Spaces, Timetables, UnalignedSpaces,
+    Users,
 };
 
 pub(crate) fn keys() -> Vec<Line> {
@@ -42,6 +43,7 @@ pub(crate) fn keys() -> Vec<Line> {
         Line::key::<Due>(item(&execution), execution),
         Line::key::<Claims>("filled", (samples::NODE, scheduled)),
         Line::key::<DeletedJobs>("filled", samples::JOB),
+        Line::key::<Timetables>("filled", JobChange { job: samples::JOB, number: 70_000 }),
         Line::key::<SecretsOf>("one", ()),
         Line::key::<AccountKeys>("filled", (samples::ACCOUNT, samples::KEY)),
         Line::key::<Users>("filled", samples::EMAIL.to_owned()),
@@ -87,6 +89,8 @@ pub(crate) fn values() -> Vec<Line> {
         Line::value::<Due>("unit", ()),
         Line::value::<Claims>("unit", ()),
         Line::value::<DeletedJobs>("unit", ()),
+        Line::value::<Timetables>("filled", samples::timetable()),
+        Line::value::<Timetables>("bare", samples::bare_timetable()),
         Line::value::<SecretsOf>("filled", samples::secrets()),
         Line::value::<Accounts>("bare", samples::bare_account()),
         Line::value::<AccountKeys>("filled", samples::key_hash()),

@@ -14,6 +14,7 @@ use domain::job::{
     Delivery as DeliveryPolicy, Job, JobState, LastRun, Method, MisfirePolicy, OverlapPolicy, Request, Retry,
     RetryPolicy,
 };
+use domain::ledger::Timetable;
 use domain::node::{Incarnation, Node, SessionId};
 use domain::pulse::Pulse;
 use domain::rejection::Rejection;
@@ -63,6 +64,21 @@ pub(crate) fn meta() -> Meta {
         channels_of_all: 4,
         restoring: true,
     }
+}
+
+pub(crate) fn timetable() -> Timetable {
+    Timetable {
+        since: at(0),
+        found: Some(at(60_000)),
+        first: Some(at(3_600_000)),
+        cron_expression: "0 * * * *".to_owned(),
+        timezone: "Europe/Berlin".to_owned(),
+        kept_from: Some(at(1)),
+    }
+}
+
+pub(crate) fn bare_timetable() -> Timetable {
+    Timetable { found: None, first: None, kept_from: None, ..timetable() }
 }
 
 pub(crate) fn restore(stage: RestoreStage) -> Restore {
