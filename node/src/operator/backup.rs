@@ -7,10 +7,11 @@ use domain::time::Clock;
 use raft::backup::{Summary, inspect};
 use raft::{Operator, OperatorError};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Seek, Write};
+use std::io::{self, BufReader, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 
 /// Who may read a backup: its owner. It holds hashes of keys and passwords, and the secrets of channels.
 const MODE: u32 = 0o600;
@@ -38,13 +39,16 @@ pub(super) async fn save(
 ) -> Result<Done, OperateError> {
     let begun = clock.elapsed();
     let partial = Partial::create(&path)?;
-    let (mut file, mut bytes) = (partial.file.try_clone().map_err(io_error("write", &partial.path))?, 0);
+    // Written beside the connection: a node takes an operator who does not answer for a while for gone.
+    let file = partial.file.try_clone().map_err(io_error("write", &partial.path))?;
+    let (mut file, mut bytes) = (tokio::fs::File::from_std(file), 0);
     let mut pieces = node.backup().await?;
     while let Some(piece) = pieces.next().await? {
-        file.write_all(&piece).map_err(io_error("write", &partial.path))?;
+        file.write_all(&piece).await.map_err(io_error("write", &partial.path))?;
         bytes += piece.len() as u64;
     }
-    file.sync_all().map_err(io_error("write", &partial.path))?;
+    file.sync_all().await.map_err(io_error("write", &partial.path))?;
+    let mut file = file.into_std().await;
     file.rewind().map_err(io_error("read", &partial.path))?;
     // What is on the disk, not what has arrived.
     let summary = inspect(BufReader::new(file))
@@ -99,7 +103,7 @@ impl Partial {
             // A second name, since a file that has come meanwhile would refuse that.
             fs::hard_link(&self.path, path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => OperateError::Refused(exists(path)),
-                _ => io_error("write", path)(error),
+                _ => io_error("name", path)(error),
             })?;
         }
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -152,6 +156,7 @@ pub(super) async fn restore(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     use tempfile::TempDir;
 

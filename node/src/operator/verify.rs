@@ -178,7 +178,7 @@ impl Report {
         } else if let Some(((), meta)) = record.read::<Metas>()? {
             // Nothing is known of what came later than the state.
             let to = self.to.map_or(meta.now, |to| to.min(meta.now));
-            self.span = Span { from: self.from.unwrap_or(to.minus(SPAN_DEFAULT)), to };
+            self.span = Span { from: self.from.unwrap_or_else(|| to.minus(SPAN_DEFAULT)), to };
             self.found.span = self.span;
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! Calling a node as its operator: from outside the cluster, with nothing but an address and the secret.
 
 use super::auth::{Credentials, named_by};
-use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
 use crate::codec;
 use crate::command::{Command, Reply};
 use crate::overview::{MemberOverview, Overview, Restoring, Role};
@@ -24,6 +23,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A node that vanished under a call without a bound of its own is noticed after both. It may be busy, and nobody waits for
+/// an operator, so this is longer than among nodes.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longer than the node itself tries for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// No node has this id, so any node says which one it is.
