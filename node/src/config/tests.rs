@@ -318,7 +318,7 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    check_refused("serve", "unrecognized subcommand 'serve'; did you mean server?");
+    check_refused("serve", "unrecognized subcommand 'serve'; did you mean restore, server?");
     check_refused("server --data-dri d", "unexpected argument '--data-dri' found; did you mean --data-dir?");
     check_refused(
         "server --node-id one",
