@@ -148,3 +148,61 @@ impl Summary {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::account::{Account, Plan};
+    use domain::id::AccountId;
+    use storage::backup::{of_records, record};
+    use storage::schema::{Meta, Secrets};
+
+    fn header() -> Header {
+        Header { applied: Some((7, 2, 900)), digest: Some(11), release: "0.1.0".to_owned() }
+    }
+
+    fn records() -> Vec<Record> {
+        let at = Timestamp::from_secs(1_780_272_000);
+        let account =
+            Account { id: AccountId(1), plan: Plan::Scale, email: None, billing: None, created_at: at };
+        vec![
+            record::<Metas>(&(), &Meta { now: at, ..Meta::default() }),
+            record::<SecretsOf>(&(), &Secrets { session_key: vec![7; 32] }),
+            record::<Accounts>(&AccountId(1), &account),
+        ]
+    }
+
+    fn file(header: &[u8], records: &[Record]) -> Vec<u8> {
+        of_records(header, records).unwrap()
+    }
+
+    #[test]
+    fn a_summary_says_what_is_in_it() {
+        let summary = inspect(&file(&codec::encode_named(&header()), &records())[..]).unwrap();
+        assert_eq!((summary.term, summary.applied, summary.digest), (7, 900, Some(Digest::from_u64(11))));
+        assert_eq!((summary.parts, summary.accounts, summary.jobs), (1, 1, 0));
+        assert_eq!(summary.at, Timestamp::from_secs(1_780_272_000));
+    }
+
+    #[test]
+    fn the_head_is_written_as_it_always_was() {
+        let expected = "01\
+            83a76170706c69656493 0702cd0384 a6646967657374 0b a772656c65617365 a5302e312e30"
+            .replace(' ', "");
+        let written: String =
+            codec::encode_named(&header()).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(written, expected);
+    }
+
+    #[test]
+    fn a_head_of_a_newer_release_and_a_cluster_without_an_account_are_refused() {
+        let mut newer = codec::encode_named(&header());
+        newer[0] = 2;
+        let refused = inspect(&file(&newer, &records())[..]).unwrap_err();
+        assert!(matches!(refused, UnusableBackup::Header(DecodeError::TooNew { .. })), "{refused}");
+        for records in [&records()[..1], &records()[..2]] {
+            let refused = inspect(&file(&codec::encode_named(&header()), records)[..]).unwrap_err();
+            assert!(matches!(refused, UnusableBackup::Empty), "{refused}");
+        }
+    }
+}

@@ -397,6 +397,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_the_first_release_is_read() {
+        const HEX: &str = "\
+            4a52424b5550303101000000e7066b91681a0000002e60891b1800000072010900000044000100b00106000000\
+            013d2d6649c0000000007755d3ed0100000000000000df265a49";
+        let byte = |at: usize| u8::from_str_radix(&HEX[at..at + 2], 16).unwrap();
+        let file: Vec<u8> = (0..HEX.len()).step_by(2).map(byte).collect();
+        let expected = [record::<DeletedJobs>(&JobId(1), &())];
+        assert_eq!(read(&file).unwrap().0, expected);
+    }
+
+    #[test]
     fn records_out_of_place_are_refused() {
         let mut records = records();
         records.swap(2, 3);
