@@ -1,7 +1,8 @@
 //! Generates the messages and services, without a `protoc` binary.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    const FILES: [&str; 3] = ["proto/raft.proto", "proto/cluster.proto", "proto/admin.proto"];
+    const FILES: [&str; 4] =
+        ["proto/raft.proto", "proto/cluster.proto", "proto/admin.proto", "proto/backup.proto"];
     for file in FILES {
         println!("cargo::rerun-if-changed={file}");
     }

@@ -73,6 +73,7 @@ impl Presented {
 }
 
 fn look_up(deps: &Deps, presented: &Presented) -> Result<Principal, ApiError> {
+    deps.must_be_whole()?;
     let found = match presented {
         Presented::Key(key) => by_key(deps, key)?.map(|account| (account, None)),
         Presented::Token(token) => by_token(deps, token)?.map(|(account, session)| (account, Some(session))),

@@ -143,6 +143,9 @@ pub enum ApiError {
     /// This node takes no requests now.
     #[error("this node cannot serve requests at the moment, try again")]
     NotReady,
+    /// The cluster takes no requests until a backup has been restored.
+    #[error("a backup is being restored; requests are answered again once that is done")]
+    Restoring,
     /// Our fault. The cause goes to the log under the request's id, never to the client.
     #[error("internal error")]
     Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -219,7 +222,7 @@ impl ApiError {
             Self::DiagnosisNotConfigured => (StatusCode::UNPROCESSABLE_ENTITY, "diagnosis_not_configured"),
             Self::Upstream { .. } => (StatusCode::BAD_GATEWAY, "upstream_error"),
             Self::NoLeader | Self::OutcomeUnknown => (StatusCode::SERVICE_UNAVAILABLE, "no_leader"),
-            Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+            Self::NotReady | Self::Restoring => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
@@ -266,7 +269,7 @@ impl IntoResponse for ApiError {
                 let scheme = HeaderValue::from_static("Bearer realm=\"justrun\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
             }
-            Self::NoLeader | Self::OutcomeUnknown | Self::NotReady => {
+            Self::NoLeader | Self::OutcomeUnknown | Self::NotReady | Self::Restoring => {
                 response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SEC);
             }
             Self::RateLimited { retry_after } => {
@@ -335,6 +338,7 @@ impl From<Rejection> for ApiError {
             Rejection::Stale => Self::Stale,
             Rejection::Exists => Self::Taken,
             Rejection::Answered => Self::Answered,
+            Rejection::Restoring => Self::Restoring,
             // Answers to commands that no request of a client proposes, or that its handler acts on.
             Rejection::NoSuchNode
             | Rejection::NoSuchDelivery
@@ -342,7 +346,9 @@ impl From<Rejection> for ApiError {
             | Rejection::NotRecorded(_)
             | Rejection::NotLive
             | Rejection::UnknownSession
-            | Rejection::AlreadyBootstrapped => Self::Internal(Box::new(rejection)),
+            | Rejection::AlreadyBootstrapped
+            | Rejection::NotEmpty
+            | Rejection::UnreadablePart => Self::Internal(Box::new(rejection)),
         }
     }
 }

@@ -80,11 +80,16 @@ pub(crate) async fn pass_open(State(gate): State<Gate>, request: Request, next: 
 /// Wraps what shows by a signature that it may call.
 pub(crate) async fn pass_signed(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let standing = gate.limiter.address(Stranger::Signed, gate.address(&request));
-    answered(standing, async { Ok(next.run(request).await) }).await
+    answered(standing, async {
+        gate.deps.must_be_whole()?;
+        Ok(next.run(request).await)
+    })
+    .await
 }
 
 async fn admit_stranger(deps: &Deps, request: Request, next: Next) -> Result<Response, ApiError> {
     deps.cluster.read_barrier().await?;
+    deps.must_be_whole()?;
     let (stranger, request) = once::stranger(request).await?;
     answer_once(deps, stranger, request, next).await
 }

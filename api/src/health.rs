@@ -51,7 +51,9 @@ pub(crate) async fn ready(State(deps): State<Shared>) -> Result<axum::Json<Healt
         return Err(ApiError::NotReady);
     }
     match timeout(READY_WITHIN, deps.cluster.read_barrier()).await {
-        Ok(Ok(())) if deps.read(|view| view.contains::<SecretsOf>(&()))? => {
+        Ok(Ok(()))
+            if deps.must_be_whole().is_ok() && deps.read(|view| view.contains::<SecretsOf>(&()))? =>
+        {
             Ok(axum::Json(Health { status: "ready" }))
         }
         Ok(Ok(()) | Err(_)) | Err(_) => Err(ApiError::NotReady),

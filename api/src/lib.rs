@@ -44,7 +44,8 @@ use observe::Observer;
 use raft::Cluster;
 use std::ops::Deref;
 use std::sync::Arc;
-use storage::StateView;
+use storage::schema::Metas;
+use storage::{Read, StateView};
 use url::Url;
 
 pub use align::{AlignError, align_space};
@@ -105,6 +106,12 @@ impl Deps {
     /// applies for as long as it lives.
     fn read<T>(&self, look: impl FnOnce(&StateView<'_>) -> Result<T, storage::Error>) -> Result<T, ApiError> {
         Ok(look(&self.cluster.state().view())?)
+    }
+
+    /// Refuses to answer by a state of which a backup has brought only some. To be asked behind the read barrier.
+    fn must_be_whole(&self) -> Result<(), ApiError> {
+        let meta = self.read(|view| view.get::<Metas>(&()))?;
+        if meta.is_some_and(|meta| meta.restoring) { Err(ApiError::Restoring) } else { Ok(()) }
     }
 }
 

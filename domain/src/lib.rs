@@ -11,6 +11,7 @@
 //!   ([`job::JobState`], changed by firings).
 //! - [`schedule`]: cron text and a time zone made into due instants.
 //! - [`execution`]: one firing and all its attempts; what becomes due ([`execution::DueItem`]).
+//! - [`ledger`]: whether a history holds everything that was due.
 //! - [`pulse`]: how a job has been doing lately.
 //! - [`channel`]: where messages about outcomes go, and which events there are.
 //! - [`delivery`]: one message to one channel, and its attempts.
@@ -26,6 +27,7 @@ pub mod delivery;
 pub mod execution;
 pub mod id;
 pub mod job;
+pub mod ledger;
 pub mod limits;
 pub mod node;
 pub mod pulse;

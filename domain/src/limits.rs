@@ -124,6 +124,10 @@ pub const MISFIRE_AFTER: Duration = Duration::from_secs(30);
 pub const MISSED_COUNT_MAX: u64 = 100_000;
 /// Executions removed by one command, so that no single apply takes long.
 pub const SWEEP_MAX: usize = 500;
+/// Changes of a job's schedule that are read at once when its history is pruned. Few jobs have more.
+pub const TIMETABLES_TOGETHER: usize = 100;
+/// Records that one step of a restore removes, or whose indexes it makes anew.
+pub const RESTORED_TOGETHER_MAX: usize = 500;
 
 // A node stops starting requests after claim-ahead without the leader; only after that may its
 // executions be given to others.

@@ -87,4 +87,13 @@ pub enum Rejection {
     /// The cluster has been set up already.
     #[error("the cluster already has an account")]
     AlreadyBootstrapped,
+    /// A backup is being restored; nothing else changes until that is done.
+    #[error("a backup is being restored")]
+    Restoring,
+    /// A backup is restored into an empty cluster only.
+    #[error("the cluster is not empty")]
+    NotEmpty,
+    /// A part of a backup is none.
+    #[error("a part of the backup cannot be read")]
+    UnreadablePart,
 }

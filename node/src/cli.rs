@@ -5,7 +5,9 @@
 
 mod operate; // what an operator asks of a cluster that runs
 
-pub(crate) use operate::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand, RpcTlsArgs};
+pub(crate) use operate::{
+    AccessArgs, AccountCommand, BackupArgs, ClusterCommand, KeyCommand, RestoreArgs, RpcTlsArgs, VerifyArgs,
+};
 
 use crate::config::{Environment, LogFormat, PlanChange, Secret, SignUp};
 use clap::builder::BoolishValueParser;
@@ -57,6 +59,33 @@ pub(crate) enum Command {
     /// Looks after the cluster.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Writes the state of the cluster to a file, while it works.
+    ///
+    ///   justrun backup /var/backups/justrun-2026-06-01.backup
+    ///
+    /// The file holds every change that was acknowledged before: accounts and the hashes of their keys, jobs, histories,
+    /// channels with their secrets. Only its owner may read it. It is checked before it gets its name.
+    #[command(after_help = operate::HELP, args_override_self = true, verbatim_doc_comment)]
+    Backup(BackupArgs),
+    /// Proves that everything that was due in a span of time stands in the histories.
+    ///
+    ///   justrun verify --from 2026-06-01T00:00:00Z --to 2026-06-02T00:00:00Z
+    ///   justrun verify --backup /var/backups/justrun-2026-06-01.backup
+    ///
+    /// For each job it computes anew what its schedules made due, from what is known of every change of them, and compares
+    /// that with the history: each instant ran, or stands there as failed or skipped, with the reason. Each that does not is
+    /// named. A cluster is read as a backup is, at one point in its log, while it works.
+    #[command(after_help = operate::VERIFY_HELP, args_override_self = true, verbatim_doc_comment)]
+    Verify(VerifyArgs),
+    /// Fills an empty cluster from such a file.
+    ///
+    ///   justrun restore /var/backups/justrun-2026-06-01.backup
+    ///
+    /// The cluster may be of another size than the one the file is from. It is empty when it has no account, or only the
+    /// one that --bootstrap-api-key made, which goes. A restoration that was cut off goes on where it was when the same
+    /// command is given again, to any node; until it is done nothing fires and the REST API answers 503.
+    #[command(after_help = operate::HELP, args_override_self = true, verbatim_doc_comment)]
+    Restore(RestoreArgs),
 }
 
 impl Command {
@@ -69,6 +98,9 @@ impl Command {
             Self::Account(AccountCommand::List(args)) => (&["account", "list"], &args.config),
             Self::Key(KeyCommand::Create(args)) => (&["key", "create"], &args.access.config),
             Self::Cluster(ClusterCommand::Status(args)) => (&["cluster", "status"], &args.config),
+            Self::Backup(args) => (&["backup"], &args.access.config),
+            Self::Verify(args) => (&["verify"], &args.access.config),
+            Self::Restore(args) => (&["restore"], &args.access.config),
         };
         (path, config.as_deref())
     }

@@ -6,10 +6,12 @@ mod operate; // what an operator asks
 mod plans; // what plans allow
 mod services; // services outside
 mod tls; // certificates
+mod verify; // what is to be proven
 
 pub(crate) use operate::RPC_ADDR_DEFAULT;
 pub use operate::{AccountName, Action, OperatorSettings, OutputFormat};
 pub(crate) use plans::PlanChange;
+pub use verify::{VerifySettings, VerifySource};
 
 use crate::cli::{Command, DevArgs, ServerArgs};
 use crate::executor::egress::EgressPolicy;
@@ -54,8 +56,10 @@ pub enum Invocation {
     Dev(DevSettings),
     /// `justrun server`
     Server(Box<ServerSettings>),
-    /// `justrun account …`, `key …`, `cluster …`
+    /// `justrun account …`, `key …`, `cluster …`, `backup`, `restore`
     Operate(Box<OperatorSettings>),
+    /// `justrun verify`
+    Verify(Box<VerifySettings>),
 }
 
 /// A text that must not get into logs. `Debug` shows nothing of it.
@@ -216,6 +220,9 @@ pub fn parse(
             Command::Account(command) => Ok(Invocation::Operate(Box::new(operate::account(command)?))),
             Command::Key(command) => Ok(Invocation::Operate(Box::new(operate::key(command)?))),
             Command::Cluster(command) => Ok(Invocation::Operate(Box::new(operate::cluster(command)?))),
+            Command::Backup(args) => Ok(Invocation::Operate(Box::new(operate::backup(args)?))),
+            Command::Verify(args) => Ok(Invocation::Verify(Box::new(verify::verify(args)?))),
+            Command::Restore(args) => Ok(Invocation::Operate(Box::new(operate::restore(args)?))),
         },
     }
 }

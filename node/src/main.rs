@@ -4,7 +4,8 @@ use domain::limits::PING_INTERVAL;
 use mimalloc::MiMalloc;
 use node::bootstrap::{Listeners, Outside, explain_bind, run};
 use node::clock::{Sleeper, SystemClock};
-use node::config::{self, DevSettings, Invocation, OperatorSettings, ServerSettings};
+use node::config::{self, DevSettings, Invocation, OperatorSettings, ServerSettings, VerifySettings};
+use node::operator::verify::Verdict;
 use node::{dev, files, operator, telemetry};
 use std::error::Error;
 use std::io::{Read, Write};
@@ -37,6 +38,7 @@ pub(crate) fn main() -> ExitCode {
         Invocation::Dev(settings) => start_dev(settings),
         Invocation::Server(settings) => start_server(*settings),
         Invocation::Operate(settings) => operate(*settings),
+        Invocation::Verify(settings) => verify(*settings),
     }
 }
 
@@ -64,6 +66,24 @@ fn operate(settings: OperatorSettings) -> ExitCode {
             Err(error) => fail(&error),
         },
         Err(error) => fail(&error),
+    }
+}
+
+fn verify(settings: VerifySettings) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&error),
+    };
+    let verified = match runtime.block_on(operator::verify::run(settings)) {
+        Ok(verified) => verified,
+        // Nothing was proven, and nothing was found.
+        Err(error) => return refuse(&error),
+    };
+    match (std::io::stdout().write_all(verified.text.as_bytes()), verified.verdict) {
+        (Err(error), _) => refuse(&error),
+        (Ok(()), Verdict::Complete) => ExitCode::SUCCESS,
+        (Ok(()), Verdict::Gaps) => ExitCode::FAILURE,
+        (Ok(()), Verdict::Unknown) => ExitCode::from(EXIT_NOT_STARTED),
     }
 }
 

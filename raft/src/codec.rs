@@ -80,6 +80,19 @@ fn from_named<'a, T: Deserialize<'a>>(what: &'static str, bytes: &'a [u8]) -> Re
     rmp_serde::from_slice(body(what, bytes)?).map_err(|error| malformed(what)(&error.to_string()))
 }
 
+/// Something of this crate that is stored in a file, with a version in front.
+pub(crate) fn encode_named<T: Serialize>(value: &T) -> Vec<u8> {
+    to_named(value)
+}
+
+/// The inverse of [`encode_named`].
+pub(crate) fn decode_named<'a, T: Deserialize<'a>>(
+    what: &'static str,
+    bytes: &'a [u8],
+) -> Result<T, DecodeError> {
+    from_named(what, bytes)
+}
+
 /// A proposal as it travels and is stored.
 #[must_use]
 pub fn encode_proposal(proposal: &Proposal) -> Bytes {

@@ -6,6 +6,7 @@
 //! Start at [`mod@command`] for what can change the state, then [`Cluster`] for how.
 
 pub mod apply; // one proposal, applied
+pub mod backup; // what a backup file says of itself
 mod belief; // in this node's wall clock
 pub mod changes; // hints for the scheduler
 pub mod codec; // proposals, entries and marks to bytes
@@ -33,8 +34,8 @@ pub use contact::Contact;
 pub use digest::Position;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;
-pub use network::{AccountSummary, Operator, OperatorError};
-pub use overview::{MemberOverview, Overview, Role};
+pub use network::{AccountSummary, BackupStream, Operator, OperatorError};
+pub use overview::{MemberOverview, Overview, Restoring, Role};
 pub use quotas::{Granted, Take};
 pub use settings::{PROPOSAL_BYTES_MAX, Secret, Settings, SnapshotSettings};
 pub use state_machine::StateMachine;

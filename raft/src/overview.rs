@@ -6,7 +6,7 @@ use domain::id::NodeId;
 use domain::limits;
 use domain::node::Node;
 use std::collections::BTreeMap;
-use storage::schema::{Nodes, ShardMaps};
+use storage::schema::{Nodes, Restore, RestoreStage, Restores, ShardMaps};
 use storage::{Digest, Read};
 
 /// Registered nodes read at once: more than a cluster ever has.
@@ -30,6 +30,29 @@ pub struct Overview {
     pub shard_map_version: u64,
     /// All members.
     pub members: Vec<MemberOverview>,
+    /// A backup that is being restored, if one is. Until that is done nothing fires, and the REST API answers nothing.
+    pub restoring: Option<Restoring>,
+}
+
+/// How far a backup has come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restoring {
+    /// How many parts it has.
+    pub parts: u64,
+    /// How many of them are in.
+    pub parts_in: u64,
+}
+
+impl Restoring {
+    fn of(restore: &Restore) -> Self {
+        let parts = restore.parts;
+        let parts_in = match restore.stage {
+            RestoreStage::Clearing => 0,
+            RestoreStage::Filling { next } => next,
+            RestoreStage::Jobs { .. } | RestoreStage::Deliveries { .. } => parts,
+        };
+        Self { parts, parts_in }
+    }
 }
 
 /// A member as one node sees it.
@@ -91,11 +114,12 @@ impl Cluster {
             // Whoever led when it was last heard of may lead no more.
             status.leader = None;
         }
-        let (nodes, shards, position) = {
+        let (nodes, shards, position, restore) = {
             let view = self.state().view();
             let nodes: BTreeMap<NodeId, Node> =
                 view.prefix::<Nodes>(&[], None, NODES_MAX)?.into_iter().collect();
-            (nodes, view.get::<ShardMaps>(&())?.unwrap_or_default(), Position::of(&view)?)
+            let shards = view.get::<ShardMaps>(&())?.unwrap_or_default();
+            (nodes, shards, Position::of(&view)?, view.get::<Restores>(&())?)
         };
         let role = |member: &Member| {
             if status.leader == Some(member.id) {
@@ -128,6 +152,7 @@ impl Cluster {
             digest: position.digest,
             shard_map_version: shards.version,
             members: members.collect(),
+            restoring: restore.as_ref().map(Restoring::of),
         })
     }
 }

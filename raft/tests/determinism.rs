@@ -9,6 +9,8 @@ mod chain; // the digest that goes with the state
 mod invariants; // what always holds
 #[path = "determinism/records.rs"]
 mod records; // what commands carry
+#[path = "determinism/restored.rs"]
+mod restored; // a backup of another cluster
 #[path = "golden/tables.rs"]
 #[expect(dead_code, reason = "only some of the tables are needed here")]
 mod tables; // the names of all variants

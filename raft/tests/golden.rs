@@ -40,6 +40,8 @@ use std::path::{Path, PathBuf};
 /// Fields without which a record can be read, that is, which have a default. A new field belongs here too.
 const MAY_BE_MISSING: &[&str] = &[
     "AlignSpace.jobs.next_run_at",
+    "AlignSpace.overdue",
+    "BeginRestore.replaces",
     "ChangeBilling.plan",
     "Claim.target.Firing.next_run_at",
     "Claim.target.Missed.next_run_at",
@@ -114,6 +116,7 @@ const MAY_BE_MISSING: &[&str] = &[
     "meta.jobs_paused",
     "meta.last_incarnation",
     "meta.now",
+    "meta.restoring",
     "nodes.draining",
     "nodes.expired_at",
     "nodes.version",
@@ -123,6 +126,9 @@ const MAY_BE_MISSING: &[&str] = &[
     "spaces.jobs",
     "spaces.paused_at",
     "spaces.turned_at",
+    "timetables.first",
+    "timetables.found",
+    "timetables.kept_from",
 ];
 
 /// Everything there is.

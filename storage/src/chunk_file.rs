@@ -1,7 +1,7 @@
 //! A file of changes: a mark, then puts and removes in chunks.
 //!
 //! ```text
-//! magic "JRCHUNK1"
+//! magic, 8 bytes: what the file is for
 //! mark:    length u32, crc32 u32, bytes
 //! chunk:   length u32 (> 0), crc32 u32, an LZ4 block with its size in front
 //!          holding: kind u8 (1 put, 0 remove), key length u32, key, [value length u32, value] …
@@ -13,7 +13,8 @@
 use bytes::Bytes;
 use std::io::{self, Read, Write};
 
-const MAGIC: &[u8; 8] = b"JRCHUNK1";
+/// What such a file is for: the first bytes of a snapshot or of changes on their way to disk.
+pub(crate) const MAGIC: &[u8; 8] = b"JRCHUNK1";
 /// Bytes of changes gathered before a chunk is written.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// No chunk or mark is longer; a length beyond it is damage. One value may be a large request body.
@@ -33,8 +34,13 @@ fn length(bytes: &[u8]) -> io::Result<u32> {
 }
 
 impl<W: Write> ChunkWriter<W> {
-    pub(crate) fn new(mut to: W, mark: &[u8]) -> io::Result<Self> {
-        to.write_all(MAGIC)?;
+    pub(crate) fn new(to: W, mark: &[u8]) -> io::Result<Self> {
+        Self::with_magic(to, MAGIC, mark)
+    }
+
+    /// A file that is for something else.
+    pub(crate) fn with_magic(mut to: W, magic: &[u8; 8], mark: &[u8]) -> io::Result<Self> {
+        to.write_all(magic)?;
         to.write_all(&length(mark)?.to_le_bytes())?;
         to.write_all(&crc32fast::hash(mark).to_le_bytes())?;
         to.write_all(mark)?;
@@ -84,6 +90,7 @@ impl<W: Write> ChunkWriter<W> {
 pub(crate) type Change = (Vec<u8>, Option<Vec<u8>>);
 
 /// Reads such a file, refusing whatever is damaged.
+#[derive(Debug)]
 pub(crate) struct ChunkReader<R> {
     from: R,
     mark: Bytes,
@@ -102,6 +109,11 @@ impl<R: Read> ChunkReader<R> {
         if magic != *MAGIC {
             return Err(damaged("it does not begin as such a file does"));
         }
+        Self::behind_magic(from)
+    }
+
+    /// A file whose first bytes have been looked at.
+    pub(crate) fn behind_magic(mut from: R) -> io::Result<Self> {
         let (length, checksum) = read_header(&mut from)?;
         let mark = read_checked(&mut from, length, checksum)?;
         Ok(Self { from, mark: Bytes::from(mark), count: 0, all: crc32fast::Hasher::new() })
@@ -113,6 +125,11 @@ impl<R: Read> ChunkReader<R> {
 
     /// The next chunk's changes; `None` at the end of a whole file.
     pub(crate) fn next_chunk(&mut self) -> io::Result<Option<Vec<Change>>> {
+        Ok(self.next_block()?.map(|(_, changes)| changes))
+    }
+
+    /// As [`ChunkReader::next_chunk`], with the chunk as it stands in the file.
+    pub(crate) fn next_block(&mut self) -> io::Result<Option<(Vec<u8>, Vec<Change>)>> {
         let (length, checksum) = read_header(&mut self.from)?;
         if length == 0 {
             let trailer = read_checked(&mut self.from, 12, checksum)?;
@@ -125,16 +142,26 @@ impl<R: Read> ChunkReader<R> {
         }
         let block = read_checked(&mut self.from, length, checksum)?;
         self.all.update(&checksum.to_le_bytes());
-        let size = block.first_chunk().copied().map_or(0, u32::from_le_bytes);
-        if usize::try_from(size).map_or(true, |size| size > CHUNK_BYTES_MAX) {
-            return Err(damaged("a chunk is too long"));
-        }
-        let plain =
-            lz4_flex::decompress_size_prepended(&block).map_err(|_| damaged("a chunk cannot be unpacked"))?;
-        let changes = parse(&plain).ok_or_else(|| damaged("a chunk holds no list of changes"))?;
+        let changes = unpack(&block)?;
         self.count += changes.len() as u64;
-        Ok(Some(changes))
+        Ok(Some((block, changes)))
     }
+
+    /// A checksum over all chunks read so far.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.all.clone().finalize()
+    }
+}
+
+/// The changes of a chunk as it stands in the file.
+pub(crate) fn unpack(block: &[u8]) -> io::Result<Vec<Change>> {
+    let size = block.first_chunk().copied().map_or(0, u32::from_le_bytes);
+    if usize::try_from(size).map_or(true, |size| size > CHUNK_BYTES_MAX) {
+        return Err(damaged("a chunk is too long"));
+    }
+    let plain =
+        lz4_flex::decompress_size_prepended(block).map_err(|_| damaged("a chunk cannot be unpacked"))?;
+    parse(&plain).ok_or_else(|| damaged("a chunk holds no list of changes"))
 }
 
 fn read_header(from: &mut impl Read) -> io::Result<(usize, u32)> {

@@ -88,7 +88,10 @@ fn remove_leftovers(dir: &Path) -> Result<(), Error> {
         }
     }
     for path in list(&snapshots(dir))? {
-        if path.extension().is_some_and(|extension| extension == "writing" || extension == "incoming") {
+        if path
+            .extension()
+            .is_some_and(|of| ["writing", "incoming", "backup"].iter().any(|begun| of == *begun))
+        {
             fs::remove_file(&path).map_err(Error::io(format!("removing {}", path.display())))?;
         }
     }

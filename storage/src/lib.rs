@@ -24,6 +24,7 @@
 //! - a record of the state that is whole but stale or gone, should sled lose one without noticing. To find it would take a
 //!   scan of everything at each start. Replicas that differ are found by comparing [`State::digest`].
 
+pub mod backup; // what of the state goes into a backup
 mod chunk_file; // changes in a file that can be checked
 pub mod codec; // values to bytes
 mod digest; // by which replicas are compared
@@ -39,6 +40,7 @@ mod snapshot;
 mod state;
 mod tree; // sled
 
+pub use backup::BackupError;
 pub use digest::Digest;
 pub use error::Error;
 pub use keyspace::Keyspace;

@@ -11,6 +11,7 @@
 //! | 0x03 | `nodes` | node | [`Node`] |
 //! | 0x04 | `shard_map` | the one | [`ShardMap`] |
 //! | 0x05 | `secrets` | the one | [`Secrets`] |
+//! | 0x06 | `restores` | the one | [`Restore`] |
 //! | 0x10 | `accounts` | account | [`Account`] |
 //! | 0x11 | `api_keys` | key hash | [`ApiKey`] |
 //! | 0x12 | `account_keys` | account, key | key hash |
@@ -26,6 +27,7 @@
 //! | 0x32 | `account_jobs` | account, newest first, job | `()` |
 //! | 0x33 | `space_jobs` | space, job | `()` |
 //! | 0x34 | `account_usage` | account | [`Usage`] |
+//! | 0x35 | `timetables` | job, last change first | [`Timetable`] |
 //! | 0x40 | `executions` | job, newest first | [`Execution`](domain::execution::Execution) |
 //! | 0x41 | `response_bodies` | job, newest first | [`ResponseBody`](domain::execution::ResponseBody) |
 //! | 0x42 | `due` | shard, instant, item | `()` |
@@ -47,13 +49,14 @@ pub use executions::{
     Claims, Deliveries, DeliveryClaims, Diagnoses, Due, DueKey, ExecutionHours, Executions, JobHour,
     ResponseBodies,
 };
-pub use records::{Answer, Meta, Secrets, Session, Usage};
+pub use records::{Answer, Meta, Restore, RestoreStage, Secrets, Session, Usage};
 
 use crate::keyspace::Keyspace;
 use domain::account::{Account, ApiKey, KeyHash, User};
 use domain::channel::Channel;
 use domain::id::{AccountId, ChannelId, JobId, KeyId, NodeId, SpaceId};
 use domain::job::{Job, JobState};
+use domain::ledger::Timetable;
 use domain::node::Node;
 use domain::pulse::Pulse;
 use domain::shard::ShardMap;
@@ -107,6 +110,10 @@ keyspace!(
 keyspace!(
     /// The one [`Secrets`].
     SecretsOf, 0x05, "secrets", () => Secrets
+);
+keyspace!(
+    /// The backup that is being restored, while one is.
+    Restores, 0x06, "restores", () => Restore
 );
 
 keyspace!(
@@ -172,6 +179,11 @@ keyspace!(
     AccountUsage, 0x34, "account_usage", AccountId => Usage
 );
 keyspace!(
+    /// What made each job due, from one change of its configuration to the next. In front of the histories that it
+    /// explains, so that whoever reads all records in their order knows it by then.
+    Timetables, 0x35, "timetables", JobChange => Timetable
+);
+keyspace!(
     /// Jobs that are gone but whose history is still to be removed.
     DeletedJobs, 0x44, "deleted_jobs", JobId => ()
 );
@@ -188,6 +200,26 @@ keyspace!(
     /// The same in the order in which they are forgotten.
     AnswersByExpiry, 0x61, "answers_by_expiry", (Timestamp, AccountId, KeyHash) => ()
 );
+
+/// A change of when a job is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobChange {
+    /// The job.
+    pub job: JobId,
+    /// Which of its changes, from 0. One under which nothing came due gives its number to the next.
+    pub number: u64,
+}
+
+impl Key for JobChange {
+    fn write(&self, out: &mut Vec<u8>) {
+        (self.job, !self.number).write(out);
+    }
+
+    fn read(reader: &mut KeyReader<'_>) -> Option<Self> {
+        let (job, number): (_, u64) = Key::read(reader)?;
+        Some(Self { job, number: !number })
+    }
+}
 
 /// Where a job stands among its account's: newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

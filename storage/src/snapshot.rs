@@ -95,7 +95,7 @@ impl Drop for SnapshotWriter {
 }
 
 /// Creates a file that is not yet a snapshot.
-fn create(shared: &Shared, extension: &str) -> Result<(PathBuf, File), Error> {
+pub(crate) fn create(shared: &Shared, extension: &str) -> Result<(PathBuf, File), Error> {
     let _naming = shared.naming.lock();
     let dir = directory::snapshots(&shared.dir);
     let path = dir.join(format!("{:020}.{extension}", next_number(&dir)?));

@@ -3,6 +3,7 @@
 //! A transaction's writes go to the overlay together with a mark (the applied position of the log). The
 //! flusher moves the overlay to disk now and then; see [`crate::flush`]. Readers see one mark.
 
+use crate::backup;
 use crate::codec::{decode_value, encode_value};
 use crate::digest::Digest;
 use crate::error::Error;
@@ -176,6 +177,23 @@ impl State {
     /// When the disk fails.
     pub fn snapshot(&self) -> Result<SnapshotFile, Error> {
         snapshot::write(&self.shared)
+    }
+
+    /// Writes what a backup carries of the state to a file, at one mark, while commits go on. What describes the file is made of
+    /// the mark. The file has no name and goes when it is closed. Blocks.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn backup(&self, header: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<File, Error> {
+        backup::write(&self.shared, header)
+    }
+
+    /// A file on this node's disk for a backup that comes from elsewhere. It has no name and goes when it is closed.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn incoming_backup(&self) -> Result<File, Error> {
+        backup::nameless(&self.shared)
     }
 
     /// The newest usable snapshot file of this node.
@@ -473,6 +491,35 @@ impl StateTxn<'_> {
     /// A hash over the writes since the last call, or since the beginning, in their order. It begins anew.
     pub fn take_digest(&mut self) -> Digest {
         std::mem::take(&mut self.written)
+    }
+
+    /// Gives the key of a record that was stored elsewhere its value, both as they were there.
+    ///
+    /// # Errors
+    /// As [`StateTxn::put`].
+    pub fn put_record(&mut self, record: backup::Record) -> Result<(), Error> {
+        let (key, value) = record.into_parts();
+        self.write(key, Some(value));
+        Ok(())
+    }
+
+    /// Takes away what backups carry and what follows from it, at most `limit` records. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn clear(&mut self, limit: usize) -> Result<usize, Error> {
+        let mut cleared = 0;
+        for prefix in backup::cleared() {
+            let found = self.range_bytes(&[prefix], &[prefix + 1], limit - cleared)?;
+            cleared += found.len();
+            for (key, _) in found {
+                self.write(key, None);
+            }
+            if cleared == limit {
+                break;
+            }
+        }
+        Ok(cleared)
     }
 
     /// Makes the change visible, under `mark`.

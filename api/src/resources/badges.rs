@@ -74,6 +74,7 @@ pub(crate) async fn status(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Some(id) = job(path) else { return Ok(not_found("justrun")) };
+    deps.must_be_whole()?;
     let found = deps.read(|view| {
         let (Some(job), Some(state)) = (view.get::<Jobs>(&id)?, view.get::<JobStates>(&id)?) else {
             return Ok(None);
@@ -100,6 +101,7 @@ pub(crate) async fn uptime(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let Some(id) = job(path) else { return Ok(not_found("uptime")) };
+    deps.must_be_whole()?;
     let now = deps.clock.now();
     let found = deps.read(|view| {
         if !view.contains::<JobStates>(&id)? {

@@ -16,6 +16,13 @@ usually enough:
 
 Exit codes: 0 done, 1 failed, 2 not understood.";
 
+/// Said below the flags of `verify`.
+pub(crate) const VERIFY_HELP: &str = "\
+Without --backup any node is asked over its rpc address, as by the other commands. Every flag can also be set as \
+JUSTRUN_<FLAG> in the environment or in the TOML file named by --config.
+
+Exit codes: 0 complete, 1 something is missing or does not belong there, 2 not understood, or nobody can tell.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum AccountCommand {
     /// Makes an account.
@@ -118,6 +125,47 @@ pub(crate) struct KeyCreateArgs {
     /// What the key is for, at most 100 characters (required)
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupArgs {
+    /// Where to (required)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Replace the file if there is one, once the new one is whole
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) force: Option<bool>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RestoreArgs {
+    /// From where (required)
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Begin anew with this file where another one was restored by half
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+        value_parser = BoolishValueParser::new())]
+    pub(crate) restart: Option<bool>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// Look at this backup instead of a cluster
+    #[arg(long, value_name = "FILE")]
+    pub(crate) backup: Option<PathBuf>,
+    /// The beginning of the span [default: an hour before its end]
+    #[arg(long, value_name = "RFC3339")]
+    pub(crate) from: Option<String>,
+    /// Its end, which is not part of it [default: when the state last changed]
+    #[arg(long, value_name = "RFC3339")]
+    pub(crate) to: Option<String>,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
 }

@@ -1,12 +1,13 @@
 //! Settings of the commands with which an operator asks something of a cluster that runs.
 
 use super::{ConfigError, Secret, cluster_secret, host_port, invalid, missing, reachable, tls};
-use crate::cli::{AccessArgs, AccountCommand, ClusterCommand, KeyCommand};
+use crate::cli::{AccessArgs, AccountCommand, BackupArgs, ClusterCommand, KeyCommand, RestoreArgs};
 use clap::ValueEnum;
 use domain::account::{Plan, normal_email};
 use domain::id::AccountId;
 use domain::limits;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Which node is asked when nobody says.
 pub(crate) const RPC_ADDR_DEFAULT: &str = "127.0.0.1:9080";
@@ -59,6 +60,20 @@ pub enum Action {
     },
     /// `justrun cluster status`
     ClusterStatus,
+    /// `justrun backup`
+    Backup {
+        /// Where to.
+        file: PathBuf,
+        /// Whether it may replace a file.
+        force: bool,
+    },
+    /// `justrun restore`
+    Restore {
+        /// From where.
+        file: PathBuf,
+        /// Whether it may take the place of another one that was restored by half.
+        restart: bool,
+    },
 }
 
 /// What an account is called on the command line.
@@ -110,6 +125,20 @@ pub(super) fn cluster(command: ClusterCommand) -> Result<OperatorSettings, Confi
     }
 }
 
+pub(super) fn backup(args: BackupArgs) -> Result<OperatorSettings, ConfigError> {
+    let action = Action::Backup { file: file(args.file)?, force: args.force.unwrap_or(false) };
+    access(args.access, action)
+}
+
+pub(super) fn restore(args: RestoreArgs) -> Result<OperatorSettings, ConfigError> {
+    let action = Action::Restore { file: file(args.file)?, restart: args.restart.unwrap_or(false) };
+    access(args.access, action)
+}
+
+fn file(given: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    given.filter(|file| !file.as_os_str().is_empty()).ok_or_else(|| ConfigError::new("FILE is required"))
+}
+
 fn plan(text: &str) -> Result<Plan, ConfigError> {
     let found = Plan::ALL.into_iter().find(|plan| plan.as_str() == text);
     found.ok_or_else(|| {
@@ -118,7 +147,7 @@ fn plan(text: &str) -> Result<Plan, ConfigError> {
     })
 }
 
-fn access(args: AccessArgs, action: Action) -> Result<OperatorSettings, ConfigError> {
+pub(super) fn access(args: AccessArgs, action: Action) -> Result<OperatorSettings, ConfigError> {
     let rpc_addr = args.rpc_addr.unwrap_or_else(|| RPC_ADDR_DEFAULT.to_owned());
     host_port("rpc-addr", &rpc_addr)?;
     // A node's own settings may stand here, and it listens on every address.

@@ -2,6 +2,7 @@ use super::*;
 use api::services::{Price, Services};
 use domain::account::{Plan, PlanLimits, Plans};
 use domain::id::AccountId;
+use domain::time::Timestamp;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -318,7 +319,7 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn what_makes_no_sense_is_refused() {
-    check_refused("serve", "unrecognized subcommand 'serve'; did you mean server?");
+    check_refused("serve", "unrecognized subcommand 'serve'; did you mean restore, server?");
     check_refused("server --data-dri d", "unexpected argument '--data-dri' found; did you mean --data-dir?");
     check_refused(
         "server --node-id one",
@@ -455,6 +456,15 @@ fn what_an_operator_asks_is_read() {
     assert_eq!((settings.output, settings.rpc_addr.as_str()), (OutputFormat::Json, "node2:1"));
     assert_eq!(asked("account list --cluster-secret x", &[]).action, Action::ListAccounts);
     assert_eq!(asked("cluster status", &secret).action, Action::ClusterStatus);
+    let path = || PathBuf::from("/var/a.backup");
+    for (line, expected) in [
+        ("backup /var/a.backup", Action::Backup { file: path(), force: false }),
+        ("backup --force /var/a.backup", Action::Backup { file: path(), force: true }),
+        ("restore /var/a.backup", Action::Restore { file: path(), restart: false }),
+        ("restore /var/a.backup --restart", Action::Restore { file: path(), restart: true }),
+    ] {
+        assert_eq!(asked(line, &secret).action, expected, "{line}");
+    }
     for (account, expected) in [
         ("acc_00000000001", AccountName::Id(AccountId(1))),
         ("Ops@example.com", AccountName::Email("ops@example.com".to_owned())),
@@ -462,6 +472,26 @@ fn what_an_operator_asks_is_read() {
         let settings = asked(&format!("key create --account {account} --name ci"), &secret);
         assert_eq!(settings.action, Action::CreateKey { account: expected, name: "ci".to_owned() });
     }
+}
+
+#[test]
+fn what_is_to_be_verified_is_read() {
+    let verify = |line: &str, env: &[&str]| match run(line, env) {
+        Ok(Invocation::Verify(settings)) => *settings,
+        other => panic!("{line}: {other:?}"),
+    };
+    let settings =
+        verify("verify --backup a.backup --from 1970-01-01T00:00:01Z --to 1970-01-01T01:00:02+01:00", &[]);
+    assert_eq!(settings.source, VerifySource::File(PathBuf::from("a.backup")));
+    assert_eq!((settings.from, settings.to), (Some(Timestamp::from_secs(1)), Some(Timestamp::from_secs(2))));
+    let settings = verify("verify --rpc-addr node2:1", &["JUSTRUN_CLUSTER_SECRET=s3cret"]);
+    let VerifySource::Cluster { rpc_addr, .. } = settings.source else { panic!("no cluster") };
+    assert_eq!((rpc_addr.as_str(), settings.from), ("node2:1", None));
+    let form = "is not an instant such as 2026-06-01T00:00:00Z";
+    check_refused("verify --backup a --from now", &format!("--from \"now\" {form}"));
+    let line = "verify --backup a --from 2026-06-01T00:00:00Z --to 2026-06-01T00:00:00Z";
+    check_refused(line, "--to must be later than --from");
+    check_refused("verify", "--cluster-secret or --cluster-secret-file is required");
 }
 
 #[test]
@@ -493,6 +523,8 @@ fn what_an_operator_gets_wrong_is_said() {
             "key create --account x --name a",
             "--account \"x\" is neither the id of an account (acc_…) nor an email address",
         ),
+        ("backup", "FILE is required"),
+        ("restore --restart", "FILE is required"),
         ("cluster status", "--cluster-secret or --cluster-secret-file is required"),
         ("cluster status --rpc-addr 9080", "--rpc-addr \"9080\" is not of the form HOST:PORT"),
         ("account create --emial a@b", "unexpected argument '--emial' found; did you mean --email?"),

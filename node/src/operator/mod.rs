@@ -1,6 +1,8 @@
 //! What an operator asks of a cluster that runs, over the rpc address of any node.
 
+mod backup; // the state to a file, and back
 mod render; // answers, for people and for scripts
+pub mod verify; // whether histories are complete
 
 use crate::config::{AccountName, Action, OperatorSettings};
 use domain::account::{Account, Plan, User};
@@ -11,6 +13,7 @@ use domain::time::Clock;
 use raft::command::{Command, CreateAccount, CreateKey};
 use raft::{AccountSummary, Operator, OperatorError};
 use std::io::{self, BufRead};
+use std::path::PathBuf;
 
 /// Why it was not done: one line for the person who asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,33 @@ pub enum OperateError {
     /// The password cannot be hashed.
     #[error(transparent)]
     Hash(#[from] api::HashError),
+    /// A file cannot be read or written.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// What was to be done.
+        doing: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is no backup that could be restored.
+    #[error("{} cannot be used: {reason}", path.display())]
+    Backup {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: raft::backup::UnusableBackup,
+    },
+    /// What a node sent is no backup.
+    #[error("what arrived cannot be used: {0}")]
+    Arrived(raft::backup::UnusableBackup),
+    /// A restoration was begun, and its end was not heard of.
+    #[error(
+        "the answer did not come; as long as cluster status says that a backup is being restored, give the same command again, \
+         to any node, and it goes on where it was"
+    )]
+    RestoreCutOff,
 }
 
 /// Asks what the settings say. Returns what is to be shown on standard output.
@@ -47,6 +77,14 @@ pub async fn run(
     let password = match &action {
         Action::CreateAccount { with_password: true, .. } => api::hash_password(&read_password(input)?)?,
         _ => String::new(),
+    };
+    let checked = match &action {
+        Action::Backup { file, force } => {
+            backup::must_be_free(file, *force)?;
+            None
+        }
+        Action::Restore { file, .. } => Some(backup::check(file.clone())?),
+        _ => None,
     };
     let secret = raft::Secret::new(cluster_secret.expose());
     let node = Operator::connect(&rpc_addr, &secret, rpc_tls.as_ref()).await?;
@@ -65,6 +103,15 @@ pub async fn run(
             Ok(render::key(output, &key, &text))
         }
         Action::ClusterStatus => Ok(render::cluster(output, &node.overview().await?)),
+        Action::Backup { file, force } => {
+            let done = backup::save(&node, clock, file, force).await?;
+            Ok(render::saved(output, &done))
+        }
+        Action::Restore { file, restart } => {
+            let checked = checked.map_or_else(|| backup::check(file), Ok)?;
+            let (done, applied) = backup::restore(&node, clock, checked, restart).await?;
+            Ok(render::restored(output, &done, applied))
+        }
     }
 }
 

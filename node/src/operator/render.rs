@@ -1,5 +1,6 @@
 //! Answers to an operator: tables for people, JSON for scripts, with the names of the REST API.
 
+use super::backup::Done;
 use crate::config::{OutputFormat, RPC_ADDR_DEFAULT};
 use domain::account::ApiKey;
 use domain::time::Timestamp;
@@ -98,6 +99,10 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                 "applied_index": overview.applied,
                 "state_digest": overview.digest.map(|digest| digest.to_string()),
                 "shard_map_version": overview.shard_map_version,
+                "restoring": overview.restoring.map(|restoring| json!({
+                    "parts": restoring.parts,
+                    "parts_in": restoring.parts_in,
+                })),
                 "members": members.collect::<Vec<_>>(),
             }))
         }
@@ -123,13 +128,80 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
             let state = overview.digest.map_or_else(String::new, |digest| {
                 format!("Its state after entry {} has the digest {digest}.\n", overview.applied)
             });
-            format!("Node {} says: {leader}, term {}.\n{state}\n{members}", overview.node, overview.term)
+            let restoring = overview.restoring.map_or_else(String::new, |restoring| {
+                format!(
+                    "A backup is being restored: {} of {} parts are in. Until that is done nothing fires.\n",
+                    restoring.parts_in, restoring.parts
+                )
+            });
+            format!(
+                "Node {} says: {leader}, term {}.\n{state}{restoring}\n{members}",
+                overview.node, overview.term
+            )
         }
     }
 }
 
+pub(super) fn saved(output: OutputFormat, done: &Done) -> String {
+    match output {
+        OutputFormat::Json => line(&Value::Object(done_json(done))),
+        OutputFormat::Text => format!("Backup written to {}.\n\n{}", done.file.display(), done_table(done)),
+    }
+}
+
+pub(super) fn restored(output: OutputFormat, done: &Done, applied: u64) -> String {
+    match output {
+        OutputFormat::Json => {
+            let mut fields = done_json(done);
+            fields.insert("restored_by_index".to_owned(), applied.into());
+            line(&Value::Object(fields))
+        }
+        OutputFormat::Text => format!(
+            "{} is restored, by entry {applied} of this cluster's log. What was due meanwhile follows each job's misfire \
+             policy.\n\n{}",
+            done.file.display(),
+            done_table(done)
+        ),
+    }
+}
+
+fn done_json(done: &Done) -> serde_json::Map<String, Value> {
+    let Done { file, bytes, summary, took } = done;
+    let fields = json!({
+        "file": file.display().to_string(),
+        "bytes": bytes,
+        "accounts": summary.accounts,
+        "jobs": summary.jobs,
+        "executions": summary.executions,
+        "term": summary.term,
+        "applied_index": summary.applied,
+        "state_digest": summary.digest.map(|digest| digest.to_string()),
+        "at": rfc3339(summary.at),
+        "version": summary.release,
+        "took_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        _ => serde_json::Map::new(),
+    }
+}
+
+fn done_table(done: &Done) -> String {
+    let Done { bytes, summary, took, .. } = done;
+    let row = |name: &str, value: String| vec![name.to_owned(), value];
+    let rows = [
+        row("jobs", summary.jobs.to_string()),
+        row("executions", summary.executions.to_string()),
+        row("accounts", summary.accounts.to_string()),
+        row("log position", format!("entry {} of term {}", summary.applied, summary.term)),
+        row("state as of", rfc3339(summary.at)),
+        row("time taken", format!("{:.1} s", took.as_secs_f64())),
+    ];
+    table(&["bytes", &bytes.to_string()], rows.into_iter())
+}
+
 /// One line, so that a script can take it as one record.
-fn line(value: &Value) -> String {
+pub(super) fn line(value: &Value) -> String {
     format!("{value}\n")
 }
 
@@ -158,12 +230,18 @@ fn rfc3339(at: Timestamp) -> String {
     jiff::Timestamp::from_second(secs).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
+/// With milliseconds where there are any.
+pub(super) fn rfc3339_ms(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use domain::account::Plan;
     use domain::id::{AccountId, KeyId, NodeId};
-    use raft::{MemberOverview, Role};
+    use raft::{MemberOverview, Restoring, Role};
     use storage::Digest;
 
     const AT: Timestamp = Timestamp::from_millis(1_775_830_920_999);
@@ -242,6 +320,7 @@ acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
             digest: Some(Digest::from_u64(0x00ab_cdef)),
             shard_map_version: 3,
             members: vec![member(1, Role::Leader, true, None), member(2, Role::Follower, false, Some(900))],
+            restoring: None,
         };
         let expected = "\
 Node 2 says: node 1 leads, term 7.
@@ -258,6 +337,13 @@ NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERS
             (&value["applied_index"], &value["state_digest"]),
             (&json!(900), &json!("0000000000abcdef"))
         );
+        let restoring = Some(Restoring { parts: 40, parts_in: 12 });
+        let filled = Overview { restoring, ..overview.clone() };
+        let text = cluster(OutputFormat::Text, &filled);
+        let said = "A backup is being restored: 12 of 40 parts are in. Until that is done nothing fires.";
+        assert_eq!(text.lines().nth(2), Some(said));
+        let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &filled)).unwrap();
+        assert_eq!(value["restoring"]["parts_in"], 12);
         let lost = Overview { leader: None, digest: None, ..overview };
         let text = cluster(OutputFormat::Text, &lost);
         assert!(text.starts_with("Node 2 says: nobody leads, term 7.\n\nNODE"), "{text}");

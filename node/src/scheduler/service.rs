@@ -270,6 +270,7 @@ impl Scheduler {
                             }
                         }
                         Effect::ShardMap => self.follow_map()?,
+                        Effect::Restored => self.reload()?,
                         Effect::Node(_) | Effect::Deleted(_) => {}
                     }
                 }

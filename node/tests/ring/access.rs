@@ -7,7 +7,7 @@ use raft::OperatorError;
 use serde_json::{Value, json};
 
 /// Runs `justrun` with these words, as an operator does who asks one node.
-async fn justrun(
+pub(crate) async fn justrun(
     cluster: &TestCluster,
     index: usize,
     secret: &str,
@@ -27,7 +27,7 @@ async fn justrun(
     }
 }
 
-async fn asked(cluster: &TestCluster, index: usize, line: &str) -> Value {
+pub(crate) async fn asked(cluster: &TestCluster, index: usize, line: &str) -> Value {
     let text = justrun(cluster, index, "secret", &format!("{line} --output json"), "").await.unwrap();
     serde_json::from_str(&text).unwrap()
 }

@@ -54,9 +54,27 @@ impl TestCluster {
         let alone = ALONE.lock().await;
         let clock = ScaledClock::new(FACTOR, START);
         let target = Target::start(Arc::new(clock)).await;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(8)).build().unwrap();
+        let dir = TempDir::new().unwrap();
+        let mut cluster = Self { _alone: alone, dir, clock, target, members: Vec::new(), client };
+        cluster.begin(nodes).await;
+        cluster
+    }
+
+    /// A new cluster with nothing on its disks takes the place of this one, whose nodes die. Its clock shows `now`.
+    pub(crate) async fn begin_anew(&mut self, nodes: usize, now: Timestamp) {
+        for index in self.running() {
+            self.kill(index);
+        }
+        self.dir = TempDir::new().unwrap();
+        self.set_clock(now);
+        self.begin(nodes).await;
+    }
+
+    async fn begin(&mut self, nodes: usize) {
         // Held open together, so that no two get the same.
         let sockets: Vec<_> = (0..nodes * 2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let members = sockets
+        self.members = sockets
             .chunks(2)
             .map(|pair| Member {
                 api: pair[0].local_addr().unwrap(),
@@ -65,14 +83,10 @@ impl TestCluster {
             })
             .collect();
         drop(sockets);
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(8)).build().unwrap();
-        let dir = TempDir::new().unwrap();
-        let mut cluster = Self { _alone: alone, dir, clock, target, members, client };
         for index in 0..nodes {
-            cluster.restart(index);
+            self.restart(index);
         }
-        cluster.wait_until_dealt().await;
-        cluster
+        self.wait_until_dealt().await;
     }
 
     /// Starts a node that is not running, on the data it left behind.

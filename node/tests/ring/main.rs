@@ -9,9 +9,11 @@ mod receiver; // what messages are sent to
 mod target; // what jobs call
 
 mod access; // credentials, and operators
+mod backup; // the state to a file and back
 mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
 mod messages; // to channels
 mod policies; // overlap, misfire, pause, manual runs
 mod shutdown; // what happens when the whole cluster stops
 mod spaces; // spaces that turn, and what is tidied
+mod verify; // whether histories are complete

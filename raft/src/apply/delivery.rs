@@ -131,6 +131,14 @@ pub(super) fn record(
     Ok(Ok(Applied::Done))
 }
 
+/// Has a delivery wait that came from another cluster, whoever was sending it there.
+pub(super) fn place(context: &mut Context<'_, '_>, mut delivery: Delivery) -> Result<(), storage::Error> {
+    if delivery.holder.is_some() {
+        delivery.orphan(context.now);
+    }
+    put_waiting(context, &delivery)
+}
+
 /// Takes everything that `node` is delivering away from it: due again at once.
 pub(super) fn orphan(context: &mut Context<'_, '_>, node: NodeId) -> Result<(), storage::Error> {
     loop {

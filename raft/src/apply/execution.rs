@@ -1,7 +1,7 @@
 //! Executions: claims, outcomes, and the history.
 
 use super::job::set_cursor;
-use super::{Context, Effect, delivery, history, job, space};
+use super::{Context, Effect, delivery, history, job, space, timetable};
 use crate::command::{Applied, Claim, ClaimTarget, Prune, Release, Reply, RunJob, Sweep};
 use domain::execution::{
     AttemptResult, DueItem, Execution, ExecutionState, ExecutionStatus, MissedFirings, Outcome, Trigger,
@@ -12,6 +12,7 @@ use domain::limits;
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
+use std::time::Duration;
 use storage::Read;
 use storage::schema::{
     AccountUsage, Claims, DeletedJobs, Diagnoses, Due, DueKey, Executions, JobStates, Jobs, Nodes,
@@ -210,7 +211,8 @@ pub(super) fn sweep(context: &mut Context<'_, '_>, command: Sweep) -> Result<Rep
         remove(context, id)?;
     }
     let hours_are_gone = history::forget(context, job)?;
-    if ids.len() < limits::SWEEP_MAX && hours_are_gone {
+    let timetables_are_gone = timetable::forget(context, job, None)?;
+    if ids.len() < limits::SWEEP_MAX && hours_are_gone && timetables_are_gone {
         context.txn.remove::<DeletedJobs>(&job)?;
     }
     let swept = u64::try_from(ids.len()).expect("a sweep is bounded");
@@ -227,13 +229,21 @@ pub(super) fn prune(context: &mut Context<'_, '_>, command: Prune) -> Result<Rep
     let looked_at = limits::SWEEP_MAX + state.open.len();
     let old = context.txn.range::<Executions>(&lower, upper.as_deref(), looked_at)?;
     let ended = old.into_iter().filter(|(_, execution)| execution.status().is_some());
-    let old: Vec<ExecutionId> = ended.take(limits::SWEEP_MAX).map(|(id, _)| id).collect();
+    let mut kept_from = before;
+    let mut old = Vec::new();
+    for (id, execution) in ended.take(limits::SWEEP_MAX) {
+        // A record of several may stand for some that come later.
+        let until = execution.missed.map(|missed| missed.until.plus(Duration::from_millis(1)));
+        kept_from = kept_from.max(until.unwrap_or(before));
+        old.push(id);
+    }
     for id in &old {
         remove(context, id)?;
     }
     history::removed(context, &old)?;
     let pruned = u64::try_from(old.len()).expect("a sweep is bounded");
     if pruned > 0 {
+        timetable::pruned(context, job, kept_from)?;
         state.executions_total = state.executions_total.saturating_sub(pruned);
         context.txn.put::<JobStates>(&job, &state)?;
     }

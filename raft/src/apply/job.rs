@@ -1,13 +1,14 @@
 //! Jobs and their cursors.
 
 use super::execution::{self, Loaded};
-use super::{Context, Effect, space};
+use super::{Context, Effect, space, timetable};
 use crate::command::{Applied, CreateJob, DeleteJob, Overdue, PauseJob, Reply, ResumeJob, UpdateJob};
 use domain::execution::{DueItem, ExecutionState, Trigger};
 use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Job, JobState};
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
+use std::time::Duration;
 use storage::schema::{
     AccountJob, AccountJobs, AccountUsage, Accounts, Claims, DeletedJobs, Due, DueKey, Executions, JobStates,
     Jobs, Pulses, SpaceJobs, Spaces,
@@ -49,6 +50,7 @@ pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Resul
     count(context, paused, 1);
     let cursor = next_run_at.filter(|_| !paused && !space_paused);
     set_cursor(context, job.id, &mut state, cursor)?;
+    timetable::changed(context, &job, None, cursor)?;
     context.txn.put::<JobStates>(&job.id, &state)?;
     context.txn.put::<Jobs>(&job.id, &job)?;
     Ok(Ok(Applied::Done))
@@ -79,10 +81,14 @@ pub(super) fn update(context: &mut Context<'_, '_>, command: UpdateJob) -> Resul
             space::count(context, space, 1)?;
         }
     }
-    leave_behind(context, job.id, &mut state, overdue, "The schedule was changed")?;
+    let found = leave_behind(context, job.id, &mut state, overdue, "The schedule was changed")?;
     state.generation += 1;
     let cursor = next_run_at.filter(|_| state.paused_at.is_none() && !space_paused);
     set_cursor(context, job.id, &mut state, cursor)?;
+    let same_schedule = old.cron_expression == job.cron_expression && old.timezone == job.timezone;
+    if found != cursor || !same_schedule {
+        timetable::changed(context, &job, found, cursor)?;
+    }
     context.txn.put::<JobStates>(&job.id, &state)?;
     context.txn.put::<Jobs>(&job.id, &job)?;
     if space_paused && old.space != job.space {
@@ -120,7 +126,9 @@ pub(super) fn delete(context: &mut Context<'_, '_>, command: DeleteJob) -> Resul
     context.txn.remove::<Pulses>(&id)?;
     context.txn.remove::<JobStates>(&id)?;
     context.txn.remove::<Jobs>(&id)?;
-    if state.executions_total > 0 {
+    // What explains a history goes with it.
+    let is_swept = state.executions_total == 0 && timetable::forget(context, id, None)?;
+    if !is_swept {
         context.txn.put::<DeletedJobs>(&id, &())?;
         context.effects.push(Effect::Deleted(id));
     }
@@ -138,11 +146,12 @@ pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<
     if state.next_run_at.filter(|cursor| *cursor <= at) != overdue.map(|overdue| overdue.first) {
         return Ok(Err(Rejection::Stale));
     }
-    leave_behind(context, id, &mut state, overdue, "The job was paused")?;
+    let found = leave_behind(context, id, &mut state, overdue, "The job was paused")?;
     state.paused_at = Some(context.now);
     state.generation += 1;
     count(context, false, -1);
     count(context, true, 1);
+    timetable::changed(context, &job, found, None)?;
     set_cursor(context, id, &mut state, None)?;
     context.txn.put::<JobStates>(&id, &state)?;
     turned(context, job, at)?;
@@ -151,20 +160,22 @@ pub(super) fn pause(context: &mut Context<'_, '_>, command: PauseJob) -> Result<
     Ok(Ok(Applied::Done))
 }
 
-/// Puts on record what was due and nobody has claimed, since the cursor is about to move away from it.
+/// Puts on record what was due and nobody has claimed, since the cursor is about to move away from it. Up to where everything
+/// is on record then: the cursor, or what comes after the record.
 pub(super) fn leave_behind(
     context: &mut Context<'_, '_>,
     job: JobId,
     state: &mut JobState,
     overdue: Option<Overdue>,
     reason: &str,
-) -> Result<(), storage::Error> {
+) -> Result<Option<Timestamp>, storage::Error> {
     match overdue {
         Some(Overdue { first, missed }) if state.next_run_at == Some(first) => {
             state.claimed_until = Some(missed.until);
-            execution::missed(context, job, state, first, missed, reason)
+            execution::missed(context, job, state, first, missed, reason)?;
+            Ok(Some(missed.until.plus(Duration::from_millis(1))))
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => Ok(state.next_run_at),
     }
 }
 
@@ -213,7 +224,9 @@ pub(super) fn resume(context: &mut Context<'_, '_>, command: ResumeJob) -> Resul
     state.generation += 1;
     count(context, true, -1);
     count(context, false, 1);
-    set_cursor(context, id, &mut state, next_run_at.filter(|_| !space_paused))?;
+    let cursor = next_run_at.filter(|_| !space_paused);
+    timetable::changed(context, &job, state.next_run_at, cursor)?;
+    set_cursor(context, id, &mut state, cursor)?;
     context.txn.put::<JobStates>(&id, &state)?;
     turned(context, job, at)?;
     Ok(Ok(Applied::Done))

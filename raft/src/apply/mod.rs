@@ -11,7 +11,9 @@ mod history;
 mod job;
 mod node;
 mod once;
+pub(crate) mod restore;
 mod space;
+mod timetable;
 
 use crate::command::{Command, Proposal, Reply};
 use domain::id::{DeliveryId, ExecutionId, JobId, NodeId};
@@ -55,6 +57,8 @@ pub enum Effect {
     Node(NodeId),
     /// A job was deleted; its history waits to be swept.
     Deleted(JobId),
+    /// A backup was restored: everything is to be read afresh.
+    Restored,
 }
 
 /// What the application of one command works with.
@@ -131,6 +135,9 @@ pub fn apply(
 }
 
 fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, storage::Error> {
+    if context.meta.restoring && !restore::admits(&command) {
+        return Ok(Err(Rejection::Restoring));
+    }
     match command {
         Command::RegisterNode(command) => node::register(context, command),
         Command::DrainNode(command) => node::drain(context, command),
@@ -167,5 +174,8 @@ fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, st
         Command::DeleteChannel(command) => channel::delete(context, command),
         Command::RecordDelivery(command) => delivery::record(context, *command),
         Command::Once(command) => once::once(context, *command),
+        Command::BeginRestore(command) => restore::begin(context, command),
+        Command::RestorePart(command) => restore::part(context, command),
+        Command::StepRestore(command) => restore::step(context, command),
     }
 }

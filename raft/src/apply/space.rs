@@ -1,6 +1,6 @@
 //! Spaces.
 
-use super::{Context, job};
+use super::{Context, job, timetable};
 use crate::command::{
     AlignSpace, Applied, CreateSpace, DeleteSpace, PauseSpace, Reply, ResumeSpace, UpdateSpace,
 };
@@ -9,7 +9,7 @@ use domain::limits;
 use domain::rejection::Rejection;
 use domain::space::Space;
 use domain::time::Timestamp;
-use storage::schema::{AccountSpaces, Accounts, JobStates, SpaceJobs, Spaces, UnalignedSpaces};
+use storage::schema::{AccountSpaces, Accounts, JobStates, Jobs, SpaceJobs, Spaces, UnalignedSpaces};
 use storage::{Read, StateTxn};
 
 pub(super) fn create(context: &mut Context<'_, '_>, command: CreateSpace) -> Result<Reply, storage::Error> {
@@ -105,7 +105,11 @@ pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Resul
             && context.txn.contains::<SpaceJobs>(&(id, job))?
         {
             let left = overdue.iter().find(|(of, _)| *of == job).map(|(_, overdue)| *overdue);
-            job::leave_behind(context, job, &mut state, left, "The space was paused")?;
+            let found = job::leave_behind(context, job, &mut state, left, "The space was paused")?;
+            let Some(config) = context.txn.get::<Jobs>(&job)? else {
+                return Err(storage::Error::Inconsistent("a job state without its job"));
+            };
+            timetable::changed(context, &config, found, cursor)?;
             job::set_cursor(context, job, &mut state, cursor)?;
             context.txn.put::<JobStates>(&job, &state)?;
             if space.paused_at.is_some() {

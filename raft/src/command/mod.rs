@@ -11,6 +11,7 @@ mod channel;
 mod execution;
 mod job;
 mod node;
+mod restore;
 mod space;
 
 pub use account::{
@@ -21,6 +22,7 @@ pub use channel::{CreateChannel, DeleteChannel, UpdateChannel};
 pub use execution::{Claim, ClaimTarget, Prune, Release, RunJob, Sweep};
 pub use job::{CreateJob, DeleteJob, Overdue, PauseJob, ResumeJob, UpdateJob};
 pub use node::{DrainNode, ExpireNode, RegisterNode, SetShardMap};
+pub use restore::{BeginRestore, RestorePart, StepRestore};
 pub use space::{AlignSpace, CreateSpace, DeleteSpace, PauseSpace, ResumeSpace, UpdateSpace};
 
 use domain::delivery::DeliveryOutcome;
@@ -104,6 +106,12 @@ pub enum Command {
     RecordDelivery(Box<DeliveryOutcome>),
     /// Commands of a request that is to be answered once.
     Once(Box<Once>),
+    /// A backup is to be restored.
+    BeginRestore(BeginRestore),
+    /// A part of a backup comes in.
+    RestorePart(RestorePart),
+    /// What a restoration needs besides, a bounded step at a time.
+    StepRestore(StepRestore),
 }
 
 /// Commands of one request that named itself with an idempotency key: they take effect together with a

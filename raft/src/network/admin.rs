@@ -2,6 +2,7 @@
 
 use crate::codec;
 use crate::error::{ProposeError, ReadError};
+use crate::overview::Restoring;
 use crate::{Cluster, Overview};
 use domain::id::AccountId;
 use proto::admin::admin_server::Admin;
@@ -112,6 +113,9 @@ impl From<Overview> for InspectResponse {
             digest: overview.digest.map(Digest::to_u64),
             shard_map_version: overview.shard_map_version,
             members: members.collect(),
+            restoring: overview
+                .restoring
+                .map(|Restoring { parts, parts_in }| proto::admin::Restoring { parts, parts_in }),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::auth::{Credentials, named_by};
 use crate::codec;
 use crate::command::{Command, Reply};
-use crate::overview::{MemberOverview, Overview, Role};
+use crate::overview::{MemberOverview, Overview, Restoring, Role};
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
 use crate::tls::{self, Tls};
 use domain::account::Plan;
@@ -13,6 +13,7 @@ use proto::admin::admin_client::AdminClient;
 use proto::admin::{
     Account, AdministerRequest, InspectRequest, InspectResponse, ListAccountsRequest, Member,
 };
+use proto::backup::backup_client::BackupClient;
 use std::future::Future;
 use std::time::Duration;
 use storage::Digest;
@@ -22,6 +23,10 @@ use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A node that vanished under a call without a bound of its own is noticed after both. It may be busy, and nobody waits for
+/// an operator, so this is longer than among nodes.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longer than the node itself tries for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// No node has this id, so any node says which one it is.
@@ -81,6 +86,7 @@ pub struct AccountSummary {
 pub struct Operator {
     addr: String,
     client: AdminClient<InterceptedService<Channel, Credentials>>,
+    pub(super) backups: BackupClient<InterceptedService<Channel, Credentials>>,
 }
 
 impl Operator {
@@ -91,14 +97,22 @@ impl Operator {
     pub async fn connect(addr: &str, secret: &Secret, tls: Option<&Tls>) -> Result<Self, OperatorError> {
         let unreachable = |reason: String| OperatorError::Unreachable { addr: addr.to_owned(), reason };
         let endpoint = tls::endpoint(addr, tls).map_err(|error| unreachable(error.to_string()))?;
-        let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
+        let endpoint = endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            // What has no bound of its own ends with the node.
+            .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .http2_adaptive_window(true);
         let channel = match timeout(CONNECT_TIMEOUT, endpoint.connect()).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(unreachable(innermost(&error))),
             Err(_) => return Err(unreachable("it takes too long".to_owned())),
         };
         let node = node_at(addr, &channel, secret).await?;
-        Ok(Self { addr: addr.to_owned(), client: client(channel, secret, node) })
+        let backups = BackupClient::with_interceptor(channel.clone(), Credentials::new(secret, node))
+            .max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { addr: addr.to_owned(), client: client(channel, secret, node), backups })
     }
 
     /// Has commands proposed. One reply each.
@@ -145,7 +159,7 @@ impl Operator {
         }
     }
 
-    fn refused(&self, status: &Status) -> OperatorError {
+    pub(super) fn refused(&self, status: &Status) -> OperatorError {
         let addr = self.addr.clone();
         match status.code() {
             Code::Unauthenticated => OperatorError::WrongSecret { addr },
@@ -241,6 +255,9 @@ impl TryFrom<InspectResponse> for Overview {
             digest: response.digest.map(Digest::from_u64),
             shard_map_version: response.shard_map_version,
             members: members.collect::<Result<_, _>>()?,
+            restoring: response
+                .restoring
+                .map(|restoring| Restoring { parts: restoring.parts, parts_in: restoring.parts_in }),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::admin::AdminService;
 use super::auth::Doorkeeper;
+use super::backup::BackupService;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::codec;
 use crate::error::ServiceError;
@@ -15,6 +16,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use openraft::async_runtime::WatchReceiver;
 use proto::admin::admin_server::AdminServer;
+use proto::backup::backup_server::BackupServer;
 use proto::cluster::cluster_server::{Cluster, ClusterServer};
 use proto::cluster::{
     FormationRequest, FormationResponse, NotLeader, PingRequest, PingResponse, ProposeRequest,
@@ -51,6 +53,9 @@ pub(crate) async fn serve(
     let cluster = ClusterServer::new(ClusterService { office })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let backup = BackupServer::new(BackupService { cluster: operated.clone() })
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let admin = AdminServer::new(AdminService { cluster: operated })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -65,7 +70,8 @@ pub(crate) async fn serve(
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .add_service(tonic::service::interceptor::InterceptedService::new(raft, doorkeeper.clone()))
         .add_service(tonic::service::interceptor::InterceptedService::new(cluster, doorkeeper.clone()))
-        .add_service(tonic::service::interceptor::InterceptedService::new(admin, doorkeeper))
+        .add_service(tonic::service::interceptor::InterceptedService::new(admin, doorkeeper.clone()))
+        .add_service(tonic::service::interceptor::InterceptedService::new(backup, doorkeeper))
         // The builder's own setting counts only for sockets that it binds itself; without this, small answers
         // wait 40 ms for an acknowledgement.
         .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));

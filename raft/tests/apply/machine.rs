@@ -15,6 +15,7 @@ use raft::apply::{Effect, apply};
 use raft::command::{
     Applied, Claim, ClaimTarget, Command, CreateAccount, CreateJob, ExpireNode, Proposal, RegisterNode, Reply,
 };
+use std::io::Read as _;
 use std::time::Duration;
 use storage::schema::{Deliveries, Due, DueKey, Executions, JobStates, Meta, Metas, Nodes};
 use storage::{Keyspace, Read, Settings, Storage};
@@ -43,12 +44,18 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn new() -> Self {
+    /// Two nodes and nothing else.
+    pub(crate) fn empty() -> Self {
         let dir = TempDir::new().unwrap();
         let storage = Storage::open(dir.path(), Settings::default()).unwrap();
         let mut machine = Self { storage, now: START, sequence: 0, effects: Vec::new(), _dir: dir };
         machine.register(ONE, 1);
         machine.register(TWO, 1);
+        machine
+    }
+
+    pub(crate) fn new() -> Self {
+        let mut machine = Self::empty();
         for id in [ACCOUNT, OTHER] {
             let command = CreateAccount { account: account(id), user: None };
             machine.done(Command::CreateAccount(Box::new(command)));
@@ -77,6 +84,13 @@ impl Machine {
         txn.commit(self.sequence.to_string().into_bytes().into()).unwrap();
         invariants::check(&self.storage.state);
         replies
+    }
+
+    /// A backup of the state.
+    pub(crate) fn backup(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.storage.state.backup(|_| Vec::new()).unwrap().read_to_end(&mut bytes).unwrap();
+        bytes
     }
 
     /// Applies one command. A refusal changes nothing.

@@ -18,5 +18,7 @@ mod jobs; // paused and resumed
 mod keys; // made, used, revoked
 mod once; // answered once
 mod prune; // old history goes
+mod restore; // a backup comes in
 mod spaces; // paused, resumed, deleted
+mod timetables; // when each job was due
 mod usage; // executions by month

@@ -3,6 +3,7 @@
 use crate::records::{
     ACCOUNT, account, billing, bootstrap, channel, diagnosis, hash, job, key, register, space, user,
 };
+use crate::restored::Backup;
 use domain::account::Plan;
 use domain::delivery::{DeliveryOutcome, DeliveryResult};
 use domain::execution::{Attempt, AttemptResult, ErrorKind, Failure, MissedFirings, Outcome, ResponseBody};
@@ -54,11 +55,20 @@ pub(crate) struct Writer {
     sequences: [u64; 4],
     /// The last request that was to be answered once.
     once: Option<Command>,
+    /// What is restored before anything else.
+    backup: Option<Backup>,
 }
 
 impl Writer {
+    /// A writer that begins with a backup of another cluster.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: Random(seed), now: 1_780_000_000_000, sequences: [0; 4], once: None }
+        Self { backup: Some(Backup::of_another(seed + 1_000)), ..Self::bare(seed) }
+    }
+
+    /// A writer that begins with nothing.
+    pub(crate) fn bare(seed: u64) -> Self {
+        let (random, now, sequences) = (Random(seed), 1_780_000_000_000, [0; 4]);
+        Self { random, now, sequences, once: None, backup: None }
     }
 
     fn at(&self) -> Timestamp {
@@ -77,7 +87,17 @@ impl Writer {
         if sequence <= 1 {
             commands.push(register(node));
         }
-        for _ in 0..=self.random.below(4) {
+        let restores = self.backup.as_mut().and_then(|backup| backup.next(state));
+        // Until the restoration has begun the cluster must stay empty.
+        let others = match &restores {
+            Some(Command::Bootstrap(_) | Command::BeginRestore(_)) => 0,
+            Some(_) | None => 1 + self.random.below(4),
+        };
+        match restores {
+            Some(command) => commands.push(command),
+            None => self.backup = None,
+        }
+        for _ in 0..others {
             let command = self.any(state, node);
             commands.push(command);
         }

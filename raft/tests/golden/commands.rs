@@ -16,11 +16,11 @@ use domain::job::JobVersion;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use raft::command::{
-    AlignSpace, Applied, Bootstrap, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount, CreateChannel,
-    CreateJob, CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode, EndSession,
-    ExpireNode, NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, RegisterNode, Release,
-    Reply, ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep,
-    UpdateChannel, UpdateJob, UpdateSpace,
+    AlignSpace, Applied, BeginRestore, Bootstrap, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount,
+    CreateChannel, CreateJob, CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode,
+    EndSession, ExpireNode, NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, RegisterNode,
+    Release, Reply, RestorePart, ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey,
+    SetShardMap, StepRestore, Sweep, UpdateChannel, UpdateJob, UpdateSpace,
 };
 
 pub(crate) fn pause_job(at: Timestamp) -> PauseJob {
@@ -53,7 +53,7 @@ pub(crate) fn proposal(commands: Vec<Command>) -> Proposal {
 
 /// Every command, by its name and what is special about it.
 pub(crate) fn commands() -> Vec<(&'static str, Command)> {
-    let parts = [of_jobs_and_nodes(), of_accounts(), of_spaces(), of_channels(), of_once()];
+    let parts = [of_jobs_and_nodes(), of_accounts(), of_spaces(), of_channels(), of_once(), of_restore()];
     parts.into_iter().flatten().collect()
 }
 
@@ -297,6 +297,18 @@ fn of_once() -> Vec<(&'static str, Command)> {
     vec![("several", once(vec![1, 200], vec![run.clone(), delete])), ("one", once(Vec::new(), vec![run]))]
 }
 
+/// A backup that is restored.
+fn of_restore() -> Vec<(&'static str, Command)> {
+    let begin = |replaces| Command::BeginRestore(BeginRestore { backup: u64::MAX, parts: 300, replaces });
+    let block = vec![0, 1, 200, 255].into();
+    vec![
+        ("filled", begin(Some(7))),
+        ("bare", begin(None)),
+        ("filled", Command::RestorePart(RestorePart { backup: u64::MAX, number: 299, block })),
+        ("filled", Command::StepRestore(StepRestore { backup: u64::MAX })),
+    ]
+}
+
 /// Every reply, by what is special about it.
 pub(crate) fn replies() -> Vec<(&'static str, Reply)> {
     let no = |rejection| ("filled", Err(rejection));
@@ -333,5 +345,8 @@ pub(crate) fn replies() -> Vec<(&'static str, Reply)> {
         no(Rejection::NotLive),
         no(Rejection::UnknownSession),
         no(Rejection::AlreadyBootstrapped),
+        no(Rejection::Restoring),
+        no(Rejection::NotEmpty),
+        no(Rejection::UnreadablePart),
     ]
 }

@@ -11,6 +11,11 @@ use domain::time::{Month, Timestamp};
 use raft::command::{Bootstrap, Command, CreateJob, CreateSpace};
 use storage::schema::{AccountUsage, Accounts, ApiKeys, JobStates, Meta, Metas, Spaces, Usage};
 
+/// Before backups were restored.
+fn meta() -> Meta {
+    Meta { restoring: false, ..samples::meta() }
+}
+
 fn account(plan: Plan) -> Account {
     Account { email: None, billing: None, ..samples::account(plan) }
 }
@@ -39,8 +44,10 @@ fn create_job(job: domain::job::Job, next_run_at: Option<Timestamp>, paused: boo
 /// Before the whole REST API: no channels, no users, no payment, spaces that are never paused.
 pub(crate) fn lines() -> Vec<Line> {
     let mut lines = vec![
-        Line::value::<Metas>("filled", Meta { channels: 0, channels_of_all: 0, ..samples::meta() }),
+        Line::value::<Metas>("filled", Meta { channels: 0, channels_of_all: 0, ..meta() }),
         Line::value::<Metas>("new", Meta::default()),
+        Line::value::<Metas>("with-channels", meta()),
+        Line::value::<Metas>("new-with-channels", Meta::default()),
         Line::value::<ApiKeys>("filled", api_key()),
         Line::value::<Spaces>("filled", space(Some(samples::at(4)))),
         Line::value::<Spaces>("active", space(None)),

@@ -8,8 +8,9 @@ use domain::id::ExecutionId;
 use storage::schema::{
     AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry, ApiKeys,
     Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, EndedSessions,
-    ExecutionHours, Executions, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, ResponseBodies, SecretsOf,
-    Sessions, ShardMaps, SpaceJobs, Spaces, UnalignedSpaces, Users,
+    ExecutionHours, Executions, JobChange, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, ResponseBodies,
+    RestoreStage, Restores, SecretsOf, Sessions, ShardMaps, SpaceJobs, Spaces, Timetables, UnalignedSpaces,
+    Users,
 };
 
 pub(crate) fn keys() -> Vec<Line> {
@@ -22,6 +23,7 @@ pub(crate) fn keys() -> Vec<Line> {
     let item = |key: &storage::schema::DueKey| tables::due_item(&key.item);
     vec![
         Line::key::<Metas>("one", ()),
+        Line::key::<Restores>("one", ()),
         Line::key::<Sessions>("filled", samples::NODE),
         Line::key::<Nodes>("filled", samples::NODE),
         Line::key::<ShardMaps>("one", ()),
@@ -41,6 +43,7 @@ pub(crate) fn keys() -> Vec<Line> {
         Line::key::<Due>(item(&execution), execution),
         Line::key::<Claims>("filled", (samples::NODE, scheduled)),
         Line::key::<DeletedJobs>("filled", samples::JOB),
+        Line::key::<Timetables>("filled", JobChange { job: samples::JOB, number: 70_000 }),
         Line::key::<SecretsOf>("one", ()),
         Line::key::<AccountKeys>("filled", (samples::ACCOUNT, samples::KEY)),
         Line::key::<Users>("filled", samples::EMAIL.to_owned()),
@@ -64,8 +67,8 @@ pub(crate) fn keys() -> Vec<Line> {
 
 pub(crate) fn values() -> Vec<Line> {
     let mut lines = vec![
-        Line::value::<Metas>("with-channels", samples::meta()),
-        Line::value::<Metas>("new-with-channels", storage::schema::Meta::default()),
+        Line::value::<Metas>("with-restoring", samples::meta()),
+        Line::value::<Metas>("new-with-restoring", storage::schema::Meta::default()),
         Line::value::<Sessions>("filled", samples::session()),
         Line::value::<Nodes>("filled", samples::node()),
         Line::value::<Nodes>("live", samples::live_node()),
@@ -86,6 +89,8 @@ pub(crate) fn values() -> Vec<Line> {
         Line::value::<Due>("unit", ()),
         Line::value::<Claims>("unit", ()),
         Line::value::<DeletedJobs>("unit", ()),
+        Line::value::<Timetables>("filled", samples::timetable()),
+        Line::value::<Timetables>("bare", samples::bare_timetable()),
         Line::value::<SecretsOf>("filled", samples::secrets()),
         Line::value::<Accounts>("bare", samples::bare_account()),
         Line::value::<AccountKeys>("filled", samples::key_hash()),
@@ -104,6 +109,16 @@ pub(crate) fn values() -> Vec<Line> {
         Line::value::<Answers>("filled", samples::answer()),
         Line::value::<AnswersByExpiry>("unit", ()),
     ];
+    for (label, stage) in [
+        ("clearing", RestoreStage::Clearing),
+        ("filling", RestoreStage::Filling { next: 299 }),
+        ("jobs", RestoreStage::Jobs { after: Some(samples::JOB) }),
+        ("first-jobs", RestoreStage::Jobs { after: None }),
+        ("deliveries", RestoreStage::Deliveries { after: Some(samples::delivery_id(EventKind::Failed)) }),
+        ("first-deliveries", RestoreStage::Deliveries { after: None }),
+    ] {
+        lines.push(Line::value::<Restores>(label, samples::restore(stage)));
+    }
     for config in samples::channel_configs() {
         let label = tables::channel_config(&config);
         let error = (label != "Slack").then(|| samples::TEXT.to_owned());

@@ -14,6 +14,7 @@ use domain::job::{
     Delivery as DeliveryPolicy, Job, JobState, LastRun, Method, MisfirePolicy, OverlapPolicy, Request, Retry,
     RetryPolicy,
 };
+use domain::ledger::Timetable;
 use domain::node::{Incarnation, Node, SessionId};
 use domain::pulse::Pulse;
 use domain::rejection::Rejection;
@@ -22,7 +23,7 @@ use domain::space::Space;
 use domain::time::Timestamp;
 use raft::command::{Applied, Reply};
 use std::collections::BTreeMap;
-use storage::schema::{AccountJob, Answer, DueKey, Meta, Secrets, Session, Usage};
+use storage::schema::{AccountJob, Answer, DueKey, Meta, Restore, RestoreStage, Secrets, Session, Usage};
 
 pub(crate) const ACCOUNT: AccountId = AccountId(0x0102_0304_0506_0708);
 pub(crate) const JOB: JobId = JobId(0x1112_1314_1516_1718);
@@ -61,7 +62,27 @@ pub(crate) fn meta() -> Meta {
         jobs_paused: 2,
         channels: 7,
         channels_of_all: 4,
+        restoring: true,
     }
+}
+
+pub(crate) fn timetable() -> Timetable {
+    Timetable {
+        since: at(0),
+        found: Some(at(60_000)),
+        first: Some(at(3_600_000)),
+        cron_expression: "0 * * * *".to_owned(),
+        timezone: "Europe/Berlin".to_owned(),
+        kept_from: Some(at(1)),
+    }
+}
+
+pub(crate) fn bare_timetable() -> Timetable {
+    Timetable { found: None, first: None, kept_from: None, ..timetable() }
+}
+
+pub(crate) fn restore(stage: RestoreStage) -> Restore {
+    Restore { backup: u64::MAX, parts: 300, begun_at: at(0), stage }
 }
 
 pub(crate) fn session() -> Session {

@@ -61,6 +61,9 @@ table!(command, COMMANDS, Command {
     Command::DeleteChannel(_) => "DeleteChannel",
     Command::RecordDelivery(_) => "RecordDelivery",
     Command::Once(_) => "Once",
+    Command::BeginRestore(_) => "BeginRestore",
+    Command::RestorePart(_) => "RestorePart",
+    Command::StepRestore(_) => "StepRestore",
 });
 
 table!(claim_target, CLAIM_TARGETS, ClaimTarget {
@@ -122,6 +125,9 @@ table!(rejection, REJECTIONS, Rejection {
     Rejection::NotLive => "NotLive",
     Rejection::UnknownSession => "UnknownSession",
     Rejection::AlreadyBootstrapped => "AlreadyBootstrapped",
+    Rejection::Restoring => "Restoring",
+    Rejection::NotEmpty => "NotEmpty",
+    Rejection::UnreadablePart => "UnreadablePart",
 });
 
 table!(not_recorded, NOT_RECORDED, NotRecorded {

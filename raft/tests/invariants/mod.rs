@@ -10,13 +10,19 @@ use storage::schema::{
     AccountJob, AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry,
     ApiKeys, Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, DueKey,
     ExecutionHours, Executions, JobHour, JobStates, Jobs, Meta, Metas, Nodes, Pulses, ResponseBodies,
-    SpaceJobs, Spaces, UnalignedSpaces, Users,
+    Restores, SpaceJobs, Spaces, Timetables, UnalignedSpaces, Users,
 };
 use storage::{Items, Keyspace, Read, State, StateView};
 
 /// Panics when something does not hold.
 pub(crate) fn check(state: &State) {
     let view = state.view();
+    if view.get::<Metas>(&()).unwrap().is_some_and(|meta| meta.restoring) {
+        // Of a backup that is being restored only some is there.
+        assert!(view.contains::<Restores>(&()).unwrap());
+        return;
+    }
+    assert!(!view.contains::<Restores>(&()).unwrap());
     let indexed = Indexed::of(&view);
     jobs(&view);
     spaces(&view);
@@ -24,6 +30,7 @@ pub(crate) fn check(state: &State) {
     accounts(&view);
     answers(&view);
     history(&view);
+    timetables(&view);
 
     // Whatever waits is due once, and whatever is held is claimed once.
     same("due", keys::<Due>(&view), indexed.due);
@@ -157,6 +164,7 @@ fn counts(view: &StateView<'_>) {
         jobs_paused: paused,
         channels: channels.len() as u64,
         channels_of_all: of_all,
+        restoring: false,
     };
     assert_eq!(meta, expected);
     let mut jobs: BTreeMap<AccountId, u64> = BTreeMap::new();
@@ -211,4 +219,26 @@ fn history(view: &StateView<'_>) {
     assert_eq!(counted, hours, "execution_hours");
     assert!(of_deleted.keys().all(|hour| jobs.contains(&hour.job)), "{of_deleted:?}");
     assert!(keys::<Pulses>(view).iter().all(lives), "the pulse of a job that is gone");
+}
+
+/// What made each job due is known from its beginning, or from that of its history, and goes with it.
+fn timetables(view: &StateView<'_>) {
+    let jobs: BTreeSet<JobId> = keys::<Jobs>(view).into_iter().collect();
+    let known: BTreeSet<JobId> = keys::<DeletedJobs>(view).into_iter().chain(jobs.iter().copied()).collect();
+    assert!(keys::<Timetables>(view).iter().all(|key| known.contains(&key.job)), "of a job that is gone");
+    for id in jobs {
+        let newest_first = view.prefix::<Timetables>(&id.0.to_be_bytes(), None, usize::MAX).unwrap();
+        let (_, newest) = newest_first.first().expect("a job has been made");
+        let state = view.get::<JobStates>(&id).unwrap().unwrap();
+        let job = view.get::<Jobs>(&id).unwrap().unwrap();
+        assert_eq!((&newest.cron_expression, &newest.timezone), (&job.cron_expression, &job.timezone));
+        // Claims alone move it on.
+        assert!(state.next_run_at.is_none() || state.next_run_at >= newest.first, "{state:?} {newest:?}");
+        for pair in newest_first.windows(2) {
+            let [(later, next), (earlier, timetable)] = pair else { unreachable!() };
+            assert_eq!(later.number, earlier.number + 1);
+            assert!(next.found.is_none() || next.found >= timetable.first, "{timetable:?} {next:?}");
+            assert_eq!(next.kept_from, None, "only the oldest knows where the history begins");
+        }
+    }
 }

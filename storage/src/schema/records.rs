@@ -1,5 +1,6 @@
 //! Values that belong to the state as a whole and to no noun of the domain.
 
+use domain::id::{DeliveryId, JobId};
 use domain::node::SessionId;
 use domain::time::{Month, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,45 @@ pub struct Meta {
     /// Those that are told of every execution.
     #[serde(default)]
     pub channels_of_all: u64,
+    /// Whether a backup is being restored: the state holds some of it, and nothing else may change. See [`Restore`].
+    #[serde(default)]
+    pub restoring: bool,
+}
+
+/// A backup that is being restored. Goes with the last step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restore {
+    /// Which one: the number that its file has by what is in it.
+    pub backup: u64,
+    /// How many parts it has.
+    pub parts: u64,
+    /// Since when.
+    pub begun_at: Timestamp,
+    /// How far it has got.
+    pub stage: RestoreStage,
+}
+
+/// How far a restore has got. Each stage is taken in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreStage {
+    /// What was there goes.
+    Clearing,
+    /// The parts of the file come in, one after the other.
+    Filling {
+        /// The next one, from 0.
+        next: u64,
+    },
+    /// Jobs and their unfinished executions take their places in the due index.
+    Jobs {
+        /// The last one that has.
+        after: Option<JobId>,
+    },
+    /// Messages on their way do.
+    Deliveries {
+        /// The last one that has.
+        after: Option<DeliveryId>,
+    },
 }
 
 /// What only the nodes may know.
