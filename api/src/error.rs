@@ -337,6 +337,7 @@ impl From<Rejection> for ApiError {
             Rejection::Answered => Self::Answered,
             // Answers to commands that no request of a client proposes, or that its handler acts on.
             Rejection::NoSuchNode
+            | Rejection::NodeRemoved
             | Rejection::NoSuchDelivery
             | Rejection::NotClaimable
             | Rejection::NotRecorded(_)

@@ -30,6 +30,9 @@ pub enum Rejection {
     /// There is no such node.
     #[error("no such node")]
     NoSuchNode,
+    /// The node was removed from the cluster.
+    #[error("the node was removed from the cluster")]
+    NodeRemoved,
     /// The id is taken.
     #[error("the id is taken")]
     Exists,

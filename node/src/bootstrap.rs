@@ -49,6 +49,9 @@ use tokio_util::sync::CancellationToken;
 /// still have to be recorded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
 
+/// What ending takes at most for a node that may not go on: there is nothing to record any more.
+const DISMISSED_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The sockets of a node, bound before anything else so that a port in use stops the start at once.
 #[derive(Debug)]
 pub struct Listeners {
@@ -90,13 +93,17 @@ pub enum RunError {
     Storage(#[from] storage::Error),
     /// Nothing says which cluster this node belongs to.
     #[error(
-        "data directory {} is empty: name the first members with --cluster 1=HOST:PORT,…; later starts do not need it",
+        "data directory {} is empty: name the first members with --cluster 1=HOST:PORT,…, or a member of the cluster that \
+         this node joins with --join HOST:PORT; later starts need neither",
         .0.display()
     )]
     NoCluster(PathBuf),
     /// Consensus cannot start.
     #[error("cannot start consensus")]
-    Raft(#[from] raft::StartError),
+    Raft(#[source] raft::StartError),
+    /// This node may not take part in the cluster, now or ever.
+    #[error(transparent)]
+    Dismissed(#[from] raft::Dismissed),
     /// The HTTP client cannot be set up.
     #[error(transparent)]
     Http(#[from] BuildError),
@@ -114,14 +121,24 @@ pub enum RunError {
     Open(#[from] tokio::task::JoinError),
 }
 
+impl From<raft::StartError> for RunError {
+    fn from(error: raft::StartError) -> Self {
+        match error {
+            raft::StartError::Dismissed(why) => Self::Dismissed(why),
+            error => Self::Raft(error),
+        }
+    }
+}
+
 impl RunError {
-    /// Whether the node has not come to run at all. Starting it again in the same way would not help.
+    /// Whether the node has not come to run at all, or may not go on. Starting it again in the same way would not help.
     #[must_use]
     pub fn stops_the_start(&self) -> bool {
         match self {
             Self::Storage(_)
             | Self::NoCluster(_)
             | Self::Raft(_)
+            | Self::Dismissed(_)
             | Self::Http(_)
             | Self::Mail(_)
             | Self::Socket(_)
@@ -150,7 +167,8 @@ pub async fn run(
             .await??
     };
     // Without members it would wait for ever for somebody to call it.
-    if settings.cluster.is_empty() && storage.log.bounds() == LogBounds::default() {
+    if settings.cluster.is_empty() && settings.join.is_none() && storage.log.bounds() == LogBounds::default()
+    {
         return Err(RunError::NoCluster(settings.data_dir));
     }
     let (api_addr, rpc_addr) = (listeners.api.local_addr()?, listeners.rpc.local_addr()?);
@@ -266,6 +284,7 @@ pub async fn run(
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
     let (key_use, key_use_handle) = api::key_use::Service::new(cluster.clone());
     supervisor.spawn("key-use", Phase::Api, OnEnd::Log, |stop| endless(key_use.run(stop)));
+    let consensus_of = cluster.clone();
     let router = api::router(api::Deps {
         cluster,
         clock,
@@ -288,6 +307,14 @@ pub async fn run(
     });
 
     let failed = tokio::select! {
+        biased;
+        why = consensus_of.dismissed() => {
+            // What it holds has been given to others, who do not answer it any more.
+            // Consensus goes first, so that nobody waits for it.
+            supervisor.stop_token(Phase::Storage).cancel();
+            supervisor.drain(DISMISSED_TIMEOUT).await;
+            return Err(why.into());
+        }
         () = stop.cancelled() => None,
         reason = supervisor.failed() => Some(reason),
     };
@@ -386,7 +413,7 @@ fn mint_session(storage: &Storage, node: NodeId, clock: &dyn Clock) -> Result<Se
 /// its own cluster is allowed only where private targets are.
 fn egress(settings: &ServerSettings) -> EgressPolicy {
     let mut policy = settings.egress.clone();
-    for own in settings.cluster.values().chain([&settings.advertise_rpc_addr]) {
+    for own in settings.cluster.values().chain(&settings.join).chain([&settings.advertise_rpc_addr]) {
         if let Ok(address) = own.parse() {
             policy.refused_endpoints.insert(address);
         } else if let Some((name, Ok(port))) = own.rsplit_once(':').map(|(name, port)| (name, port.parse())) {
@@ -406,6 +433,7 @@ fn raft_settings(settings: &ServerSettings, session: SessionId) -> raft::Setting
         rpc_addr: settings.advertise_rpc_addr.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tls: settings.rpc_tls.clone(),
+        join: settings.join.clone(),
         ..raft::Settings::new(
             settings.node_id,
             session,

@@ -6,6 +6,7 @@
 //! Start at [`mod@command`] for what can change the state, then [`Cluster`] for how.
 
 pub mod apply; // one proposal, applied
+mod belonging; // who was removed
 pub mod changes; // hints for the scheduler
 pub mod codec; // proposals, entries and marks to bytes
 pub mod command; // THE TABLE: what can change the state
@@ -13,6 +14,7 @@ mod contact; // who has heard of whom
 mod digest; // by which replicas are compared
 mod error;
 mod log_store; // openraft's log over storage::Log
+mod members; // who joins and who leaves
 mod network; // gRPC
 mod office; // what a leader does for others
 mod overview; // the cluster as one node sees it
@@ -27,11 +29,13 @@ mod tls; // certificates of nodes
 mod types; // openraft's generics
 mod waiters; // who waits for which proposal
 
+pub use belonging::Dismissed;
 pub use changes::ChangesReceiver;
 pub use contact::Contact;
 pub use digest::Position;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;
+pub use members::MemberChange;
 pub use network::{AccountSummary, Operator, OperatorError};
 pub use overview::{MemberOverview, Overview, Role};
 pub use quotas::{Granted, Take};
@@ -40,6 +44,7 @@ pub use state_machine::StateMachine;
 pub use tls::{Tls, TlsError};
 pub use types::{Payload, TypeConfig};
 
+use belonging::Belonging;
 use changes::ChangesSender;
 use command::{Applied, Command, RegisterNode, Reply};
 use domain::id::NodeId;
@@ -47,6 +52,7 @@ use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Clock;
 use futures::future::BoxFuture;
+use members::Members;
 use network::{Network, Peers};
 use office::Office;
 use openraft::async_runtime::WatchReceiver;
@@ -68,6 +74,8 @@ use waiters::Waiters;
 const PAYLOAD_ENTRIES_MAX: u64 = 64;
 /// How long an answer may take that is on its way when its deadline passes.
 const ANSWER_GRACE: Duration = Duration::from_millis(50);
+/// How long a node goes on that was removed, so that the operator who asked it to remove itself has the answer.
+const PARTING: Duration = Duration::from_millis(300);
 /// How long a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a transfer looks whether it has come about.
@@ -159,18 +167,25 @@ impl Cluster {
         let receiver = changes.receiver();
         let waiters = Waiters::new(settings.node, settings.session);
         let (applied_sender, applied) = watch::channel(0);
-        let machine = StateMachine::with(storage.state.clone(), changes, waiters.clone(), applied_sender)
+        let belonging = Belonging::new(settings.node);
+        let state = storage.state.clone();
+        let machine = StateMachine::with(state, changes, waiters.clone(), belonging.clone(), applied_sender)
             .map_err(StartError::Storage)?;
+        if let Some(why) = belonging.dismissal() {
+            return Err(why.into());
+        }
         let snapshot_bytes = machine.snapshot_bytes();
-        let peers = Peers::new(settings.secret.clone(), settings.tls.clone(), settings.members.clone());
+        let (secret, tls) = (settings.secret.clone(), settings.tls.clone());
+        let peers = Peers::new(settings.node, secret, tls, settings.members.clone(), belonging.clone());
         let log = LogStore::new(storage.log.clone());
         let raft = Raft::new(settings.node.0, Arc::new(config), Network::new(peers.clone()), log, machine)
             .await
             .map_err(|error| StartError::Consensus(error.to_string()))?;
 
+        peers.follow(raft.metrics());
         let contact = Contact::new(settings.node, Arc::clone(&clock), raft.clone(), settings.lease());
-        let office = Office::new(settings.node, raft.clone(), peers, contact, clock);
-        services::abstain_if_empty(&office, &settings.members).await;
+        let office = Office::new(settings.node, raft.clone(), peers, contact, belonging, clock);
+        services::abstain_if_empty(&office, &settings).await;
         let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
         let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
         let stop = CancellationToken::new();
@@ -185,11 +200,12 @@ impl Cluster {
             stop: stop.clone(),
         };
         let cluster = Self { shared: Arc::new(shared) };
+        let members = Members::new(cluster.clone());
         let server = network::serve(
             listener,
             office.clone(),
             storage.state,
-            cluster.clone(),
+            members.clone(),
             settings.clone(),
             stop.clone(),
         );
@@ -213,7 +229,8 @@ impl Cluster {
             ("consensus", Box::pin(services::watch(raft, stop.clone()))),
             ("rpc", Box::pin(server)),
             ("proposer", endless(proposer.run(stop.clone()))),
-            ("reads", endless(reads.run(stop))),
+            ("reads", endless(reads.run(stop.clone()))),
+            ("members", endless(members.keep(stop))),
             ("contact", endless(touch)),
             ("snapshots", endless(fold)),
         ];
@@ -348,22 +365,47 @@ impl Cluster {
     /// # Errors
     /// [`TransferError`].
     pub async fn transfer_leadership(&self) -> Result<(), TransferError> {
+        self.hand_over(None).await.map(drop)
+    }
+
+    /// Gives leadership to `successor`, or to the member that is furthest, if this node has it. Who leads then, unless
+    /// that is not known in time.
+    async fn hand_over(&self, successor: Option<NodeId>) -> Result<Option<NodeId>, TransferError> {
         let status = self.status();
         if !status.is_leader() {
             return Err(TransferError::NotLeader);
         }
         let others = status.members.iter().filter(|member| member.voter && member.id != status.node);
-        let successor = others.max_by_key(|member| member.matched).ok_or(TransferError::NoSuccessor)?;
+        let furthest = || others.max_by_key(|member| member.matched).map(|member| member.id);
+        let successor = successor.or_else(furthest).ok_or(TransferError::NoSuccessor)?;
         let raft = &self.shared.office.raft;
-        if raft.trigger().transfer_leader(successor.id.0).await.is_err() {
+        if raft.trigger().transfer_leader(successor.0).await.is_err() {
             return Err(TransferError::NotLeader);
         }
+        let deadline = Instant::now() + TRANSFER_TIMEOUT;
         let gone = async {
             while raft.metrics().borrow_watched().state == ServerState::Leader {
                 tokio::time::sleep(TRANSFER_INTERVAL).await;
             }
         };
-        timeout(TRANSFER_TIMEOUT, gone).await.map_err(|_| TransferError::TimedOut)
+        timeout_at(deadline, gone).await.map_err(|_| TransferError::TimedOut)?;
+        let known = async {
+            loop {
+                if let Some(leader) = self.shared.office.leader() {
+                    return leader;
+                }
+                tokio::time::sleep(TRANSFER_INTERVAL).await;
+            }
+        };
+        Ok(timeout_at(deadline, known).await.ok())
+    }
+
+    /// Waits until this node may not take part any more: it was removed, or may not join. It must end then, and
+    /// what it holds is others' already.
+    pub async fn dismissed(&self) -> Dismissed {
+        let why = self.shared.office.belonging.dismissed().await;
+        tokio::time::sleep(PARTING).await;
+        why
     }
 
     /// Ends consensus on this node, and with it the services. What is not answered by now stays so.

@@ -66,8 +66,11 @@ pub struct Settings {
     pub node: NodeId,
     /// This process. Rises with every start of the node's process.
     pub session: SessionId,
-    /// All members, this one included, and where their RPC servers are reached (`host:port`).
+    /// The first members, this one included, and where their RPC servers are reached (`host:port`). These addresses win
+    /// over those that the members agreed on.
     pub members: BTreeMap<NodeId, String>,
+    /// Whom an empty node asks to be added (`host:port` of its RPC server). Without it the cluster of `members` is formed.
+    pub join: Option<String>,
     /// What the members share.
     pub secret: Secret,
     /// How what they say to each other is kept from others; in the clear without it.
@@ -102,6 +105,7 @@ impl Settings {
             node,
             session,
             members,
+            join: None,
             secret,
             tls: None,
             api_url: String::new(),

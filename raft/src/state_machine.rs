@@ -3,7 +3,8 @@
 //!
 //! An error from here stops the node. A refusal is a reply, never an error.
 
-use crate::apply::apply;
+use crate::apply::{Effect, apply};
+use crate::belonging::Belonging;
 use crate::changes::ChangesSender;
 use crate::codec::{self, Mark};
 use crate::digest::{self, Releases};
@@ -32,6 +33,7 @@ pub struct StateMachine {
     mark: Mark,
     changes: ChangesSender,
     waiters: Waiters,
+    belonging: Belonging,
     applied: watch::Sender<u64>,
     snapshot_bytes: Arc<AtomicU64>,
 }
@@ -43,17 +45,19 @@ impl StateMachine {
     /// When the state was written by a newer release or is damaged.
     pub fn new(state: State) -> io::Result<Self> {
         let waiters = Waiters::new(NodeId::default(), SessionId::default());
-        Self::with(state, ChangesSender::default(), waiters, watch::Sender::new(0))
+        let belonging = Belonging::new(NodeId::default());
+        Self::with(state, ChangesSender::default(), waiters, belonging, watch::Sender::new(0))
     }
 
     pub(crate) fn with(
         state: State,
         changes: ChangesSender,
         waiters: Waiters,
+        belonging: Belonging,
         applied: watch::Sender<u64>,
     ) -> io::Result<Self> {
-        let mut machine =
-            Self { state, mark: Mark::default(), changes, waiters, applied, snapshot_bytes: Arc::default() };
+        let (mark, snapshot_bytes) = (Mark::default(), Arc::default());
+        let mut machine = Self { state, mark, changes, waiters, belonging, applied, snapshot_bytes };
         machine.read_mark()?;
         Ok(machine)
     }
@@ -68,6 +72,7 @@ impl StateMachine {
             Some(mark) => codec::decode_mark(&mark)?,
             None => Mark::default(),
         };
+        self.belonging.follow(&self.state).map_err(io::Error::other)?;
         self.publish();
         Ok(())
     }
@@ -106,6 +111,9 @@ impl StateMachine {
         }
         txn.commit(codec::encode_mark(&self.mark)).map_err(io::Error::other)?;
 
+        if effects.iter().any(|effect| matches!(effect, Effect::Node(_))) {
+            self.belonging.follow(&self.state).map_err(io::Error::other)?;
+        }
         self.publish();
         self.changes.send(effects);
         for ((node, session, sequence), answer) in replies {

@@ -11,6 +11,7 @@
 //! | 0x03 | `nodes` | node | [`Node`] |
 //! | 0x04 | `shard_map` | the one | [`ShardMap`] |
 //! | 0x05 | `secrets` | the one | [`Secrets`] |
+//! | 0x06 | `removed_nodes` | node | [`RemovedNode`] |
 //! | 0x10 | `accounts` | account | [`Account`] |
 //! | 0x11 | `api_keys` | key hash | [`ApiKey`] |
 //! | 0x12 | `account_keys` | account, key | key hash |
@@ -47,7 +48,7 @@ pub use executions::{
     Claims, Deliveries, DeliveryClaims, Diagnoses, Due, DueKey, ExecutionHours, Executions, JobHour,
     ResponseBodies,
 };
-pub use records::{Answer, Meta, Secrets, Session, Usage};
+pub use records::{Answer, Meta, RemovedNode, Secrets, Session, Usage};
 
 use crate::keyspace::Keyspace;
 use domain::account::{Account, ApiKey, KeyHash, User};
@@ -107,6 +108,10 @@ keyspace!(
 keyspace!(
     /// The one [`Secrets`].
     SecretsOf, 0x05, "secrets", () => Secrets
+);
+keyspace!(
+    /// The nodes that were removed from the cluster. Their ids are never used again.
+    RemovedNodes, 0x06, "removed_nodes", NodeId => RemovedNode
 );
 
 keyspace!(

@@ -1,5 +1,6 @@
 //! What an operator asks of a cluster that runs, over the rpc address of any node.
 
+mod members; // who joins and who leaves
 mod render; // answers, for people and for scripts
 
 use crate::config::{AccountName, Action, OperatorSettings};
@@ -21,6 +22,9 @@ pub enum OperateError {
     /// The cluster refuses.
     #[error("{0}")]
     Refused(String),
+    /// A node was added but has no vote yet.
+    #[error("{0}")]
+    NotCaughtUp(String),
     /// Standard input cannot be read.
     #[error("cannot read the password from standard input")]
     Input(#[from] io::Error),
@@ -33,7 +37,7 @@ pub enum OperateError {
     Hash(#[from] api::HashError),
 }
 
-/// Asks what the settings say. Returns what is to be shown on standard output.
+/// Asks what the settings say. Returns what is to be shown on standard output; `progress` is told what happens until then.
 ///
 /// # Errors
 /// [`OperateError`].
@@ -41,6 +45,7 @@ pub async fn run(
     settings: OperatorSettings,
     clock: &dyn Clock,
     input: impl BufRead,
+    progress: &mut dyn FnMut(&str),
 ) -> Result<String, OperateError> {
     let OperatorSettings { rpc_addr, cluster_secret, rpc_tls, output, action } = settings;
     // What is wrong with the input is said before anybody is asked.
@@ -65,6 +70,10 @@ pub async fn run(
             Ok(render::key(output, &key, &text))
         }
         Action::ClusterStatus => Ok(render::cluster(output, &node.overview().await?)),
+        Action::ChangeMembers { change, wait } => {
+            let done = members::change(&node, &change, wait, progress).await?;
+            Ok(render::done(output, &done))
+        }
     }
 }
 

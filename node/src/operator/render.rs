@@ -128,6 +128,14 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
     }
 }
 
+/// What was done, for whoever asked for it.
+pub(super) fn done(output: OutputFormat, what: &str) -> String {
+    match output {
+        OutputFormat::Json => line(&json!({ "done": what })),
+        OutputFormat::Text => format!("{what}\n"),
+    }
+}
+
 /// One line, so that a script can take it as one record.
 fn line(value: &Value) -> String {
     format!("{value}\n")

@@ -7,7 +7,7 @@ use raft::OperatorError;
 use serde_json::{Value, json};
 
 /// Runs `justrun` with these words, as an operator does who asks one node.
-async fn justrun(
+pub(crate) async fn justrun(
     cluster: &TestCluster,
     index: usize,
     secret: &str,
@@ -22,7 +22,9 @@ async fn justrun(
         _ => None,
     };
     match config::parse(words, env).unwrap() {
-        Invocation::Operate(settings) => operator::run(*settings, &cluster.clock, input.as_bytes()).await,
+        Invocation::Operate(settings) => {
+            operator::run(*settings, &cluster.clock, input.as_bytes(), &mut |_| {}).await
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -11,6 +11,7 @@ mod target; // what jobs call
 mod access; // credentials, and operators
 mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
+mod membership; // nodes that join and leave
 mod messages; // to channels
 mod policies; // overlap, misfire, pause, manual runs
 mod shutdown; // what happens when the whole cluster stops

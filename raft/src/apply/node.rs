@@ -2,13 +2,13 @@
 
 use super::execution::{self, Loaded};
 use super::{Context, Effect, delivery};
-use crate::command::{Applied, DrainNode, ExpireNode, RegisterNode, Reply, SetShardMap};
+use crate::command::{Applied, DrainNode, ExpireNode, RegisterNode, RemoveNode, Reply, SetShardMap};
 use domain::id::NodeId;
 use domain::node::{Incarnation, Node};
 use domain::rejection::Rejection;
 use domain::shard::SHARDS;
 use storage::Read;
-use storage::schema::{Claims, Nodes, ShardMaps};
+use storage::schema::{Claims, Nodes, RemovedNode, RemovedNodes, Sessions, ShardMaps};
 
 /// Claims taken from a dead process at a time. All go in one command; this bounds only memory.
 const ORPHANS_AT_ONCE: usize = 1_000;
@@ -18,6 +18,9 @@ pub(super) fn register(
     command: RegisterNode,
 ) -> Result<Reply, storage::Error> {
     let RegisterNode { node, session, api_url, rpc_addr, version } = command;
+    if context.txn.contains::<RemovedNodes>(&node)? {
+        return Ok(Err(Rejection::NodeRemoved));
+    }
     if let Some(known) = context.txn.get::<Nodes>(&node)?
         && known.session == session
         && known.expired_at.is_none()
@@ -70,6 +73,20 @@ pub(super) fn expire(context: &mut Context<'_, '_>, command: ExpireNode) -> Resu
     context.txn.put::<Nodes>(&node, &record)?;
     orphan_claims(context, node)?;
     delivery::orphan(context, node)?;
+    context.effects.push(Effect::Node(node));
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn remove(context: &mut Context<'_, '_>, command: RemoveNode) -> Result<Reply, storage::Error> {
+    let RemoveNode { node } = command;
+    if context.txn.contains::<RemovedNodes>(&node)? {
+        return Ok(Ok(Applied::Done));
+    }
+    orphan_claims(context, node)?;
+    delivery::orphan(context, node)?;
+    context.txn.remove::<Nodes>(&node)?;
+    context.txn.remove::<Sessions>(&node)?;
+    context.txn.put::<RemovedNodes>(&node, &RemovedNode { removed_at: context.now })?;
     context.effects.push(Effect::Node(node));
     Ok(Ok(Applied::Done))
 }

@@ -41,6 +41,16 @@ pub struct ExpireNode {
     pub incarnation: Incarnation,
 }
 
+/// A node does not belong to the cluster any more. Whatever its process holds is orphaned, and nothing of it counts from
+/// then on; its id is never used again. Removing it again changes nothing.
+///
+/// To be proposed once the node has no vote: a quorum must not depend on a node that stops when it learns of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveNode {
+    /// The node.
+    pub node: NodeId,
+}
+
 /// New owners for the shards.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetShardMap {

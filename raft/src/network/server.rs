@@ -5,6 +5,7 @@ use super::auth::Doorkeeper;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::codec;
 use crate::error::ServiceError;
+use crate::members::Members;
 use crate::office::{Office, Refused};
 use crate::quotas::Take;
 use crate::settings::{MESSAGE_BYTES_MAX, Settings};
@@ -40,18 +41,18 @@ pub(crate) async fn serve(
     listener: TcpListener,
     office: Office,
     state: State,
-    operated: crate::Cluster,
+    members: Members,
     settings: Settings,
     stop: CancellationToken,
 ) -> Result<(), ServiceError> {
     let raft = RaftServer::new(RaftService { office: office.clone(), state })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let doorkeeper = Doorkeeper::new(&settings.secret, office.me);
+    let doorkeeper = Doorkeeper::new(&settings.secret, office.me, office.belonging.clone());
     let cluster = ClusterServer::new(ClusterService { office })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let admin = AdminServer::new(AdminService { cluster: operated })
+    let admin = AdminServer::new(AdminService { members })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let mut server = Server::builder();
@@ -172,6 +173,8 @@ impl Raft for RaftService {
         &self,
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
+        // Who may not vote may not stand for election either.
+        self.must_vote()?;
         let request = convert::transfer_request_from_proto(request.into_inner())?;
         let response = self.office.raft.handle_transfer_leader(request).await.map_err(failed)?;
         Ok(Response::new(convert::transfer_response_to_proto(&response)))

@@ -63,10 +63,15 @@ impl Machine {
 
     /// Applies commands in one commit. One reply each.
     pub(crate) fn apply_all(&mut self, commands: Vec<Command>) -> Vec<Reply> {
+        self.apply_of(ONE, 1, commands)
+    }
+
+    /// As [`Machine::apply_all`], proposed by another process.
+    pub(crate) fn apply_of(&mut self, node: NodeId, session: u64, commands: Vec<Command>) -> Vec<Reply> {
         self.sequence += 1;
         let proposal = Proposal {
-            node: ONE,
-            session: SessionId(1),
+            node,
+            session: SessionId(session),
             sequence: self.sequence,
             acknowledged_below: self.sequence,
             commands,

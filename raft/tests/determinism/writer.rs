@@ -14,8 +14,9 @@ use domain::time::Timestamp;
 use raft::command::{
     AlignSpace, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount, CreateChannel, CreateJob,
     CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode, EndSession, ExpireNode,
-    NoteKeyUse, Once, PauseJob, PauseSpace, Proposal, Prune, Release, ResumeJob, ResumeSpace, RevokeKey,
-    RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep, UpdateChannel, UpdateJob, UpdateSpace,
+    NoteKeyUse, Once, PauseJob, PauseSpace, Proposal, Prune, Release, RemoveNode, ResumeJob, ResumeSpace,
+    RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep, UpdateChannel, UpdateJob,
+    UpdateSpace,
 };
 use std::time::Duration;
 use storage::schema::{Accounts, Channels, Deliveries, Executions, JobStates, Nodes, SpaceJobs, Spaces};
@@ -152,6 +153,8 @@ impl Writer {
             }
             (7, ..) if self.random.chance(10) => Command::ExpireNode(ExpireNode { node, incarnation }),
             (7, ..) if self.random.chance(10) => Command::DrainNode(DrainNode { node, incarnation }),
+            // Of a node that proposes nothing more.
+            (7, ..) if self.random.chance(10) => Command::RemoveNode(RemoveNode { node: NodeId(9) }),
             (7, ..) => register(node),
             (8, ..) => Command::SetShardMap(SetShardMap {
                 expected_version: self.random.below(4),

@@ -18,8 +18,8 @@ use domain::time::Timestamp;
 use raft::command::{
     AlignSpace, Applied, Bootstrap, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount, CreateChannel,
     CreateJob, CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode, EndSession,
-    ExpireNode, NoteKeyUse, Once, PauseJob, PauseSpace, Proposal, Prune, RegisterNode, Release, Reply,
-    ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep,
+    ExpireNode, NoteKeyUse, Once, PauseJob, PauseSpace, Proposal, Prune, RegisterNode, Release, RemoveNode,
+    Reply, ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep,
     UpdateChannel, UpdateJob, UpdateSpace,
 };
 
@@ -68,6 +68,7 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
         ),
         ("filled", Command::DrainNode(DrainNode { node: NODE, incarnation: INCARNATION })),
         ("filled", Command::ExpireNode(ExpireNode { node: NODE, incarnation: INCARNATION })),
+        ("filled", Command::RemoveNode(RemoveNode { node: NODE })),
         ("filled", Command::SetShardMap(SetShardMap { expected_version: 11, owners: owners() })),
         ("paying", Command::Bootstrap(Bootstrap { account: account(Plan::Scale), key: api_key() })),
         ("turned", Command::CreateSpace(CreateSpace { space: space(Some(at(4))) })),
@@ -290,6 +291,7 @@ pub(crate) fn replies() -> Vec<(&'static str, Reply)> {
         no(Rejection::NoSuchDelivery),
         no(Rejection::NoSuchExecution),
         no(Rejection::NoSuchNode),
+        no(Rejection::NodeRemoved),
         no(Rejection::Exists),
         no(Rejection::AlreadyPaused),
         no(Rejection::AlreadyActive),

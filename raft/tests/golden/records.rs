@@ -8,8 +8,8 @@ use domain::id::ExecutionId;
 use storage::schema::{
     AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry, ApiKeys,
     Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, EndedSessions,
-    ExecutionHours, Executions, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, ResponseBodies, SecretsOf,
-    Sessions, ShardMaps, SpaceJobs, Spaces, UnalignedSpaces, Users,
+    ExecutionHours, Executions, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, RemovedNodes, ResponseBodies,
+    SecretsOf, Sessions, ShardMaps, SpaceJobs, Spaces, UnalignedSpaces, Users,
 };
 
 pub(crate) fn keys() -> Vec<Line> {
@@ -24,6 +24,7 @@ pub(crate) fn keys() -> Vec<Line> {
         Line::key::<Metas>("one", ()),
         Line::key::<Sessions>("filled", samples::NODE),
         Line::key::<Nodes>("filled", samples::NODE),
+        Line::key::<RemovedNodes>("filled", samples::NODE),
         Line::key::<ShardMaps>("one", ()),
         Line::key::<Accounts>("filled", samples::ACCOUNT),
         Line::key::<ApiKeys>("filled", samples::key_hash()),
@@ -69,6 +70,7 @@ pub(crate) fn values() -> Vec<Line> {
         Line::value::<Sessions>("filled", samples::session()),
         Line::value::<Nodes>("filled", samples::node()),
         Line::value::<Nodes>("live", samples::live_node()),
+        Line::value::<RemovedNodes>("filled", samples::removed_node()),
         Line::value::<ShardMaps>("filled", samples::shard_map()),
         Line::value::<ApiKeys>("used", samples::api_key()),
         Line::value::<ApiKeys>("unused", samples::unused_key()),

@@ -22,7 +22,7 @@ use domain::space::Space;
 use domain::time::Timestamp;
 use raft::command::{Applied, Reply};
 use std::collections::BTreeMap;
-use storage::schema::{AccountJob, Answer, DueKey, Meta, Secrets, Session, Usage};
+use storage::schema::{AccountJob, Answer, DueKey, Meta, RemovedNode, Secrets, Session, Usage};
 
 pub(crate) const ACCOUNT: AccountId = AccountId(0x0102_0304_0506_0708);
 pub(crate) const JOB: JobId = JobId(0x1112_1314_1516_1718);
@@ -98,6 +98,10 @@ pub(crate) fn live_node() -> Node {
         draining: false,
         expired_at: None,
     }
+}
+
+pub(crate) fn removed_node() -> RemovedNode {
+    RemovedNode { removed_at: at(7) }
 }
 
 pub(crate) fn owners() -> Vec<NodeId> {

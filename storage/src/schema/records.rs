@@ -44,6 +44,13 @@ impl std::fmt::Debug for Secrets {
     }
 }
 
+/// A node that does not belong to the cluster any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// Since when.
+    pub removed_at: Timestamp,
+}
+
 /// The answer to a request that named itself with an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
