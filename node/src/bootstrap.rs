@@ -33,7 +33,7 @@ use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
 use domain::execution::Execution;
 use domain::id::NodeId;
 use domain::limits;
-use domain::node::SessionId;
+use domain::node::{Node, SessionId};
 use domain::time::Clock;
 use raft::Cluster;
 use std::io::ErrorKind;
@@ -49,6 +49,8 @@ use tokio_util::sync::CancellationToken;
 /// still have to be recorded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
 
+/// Nodes in a cluster at most, by far.
+const NODES_MAX: usize = 1_000;
 /// What ending takes at most for a node that may not go on: there is nothing to record any more.
 const DISMISSED_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -200,7 +202,14 @@ pub async fn run(
     let (recorder, recorder_handle) = recorder(cluster.clone(), Arc::clone(&sleeper), holding.clone());
     supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
 
-    let egress = egress(&settings);
+    let known: Vec<Node> = cluster
+        .state()
+        .view()
+        .prefix::<Nodes>(&[], None, NODES_MAX)?
+        .into_iter()
+        .map(|(_, node)| node)
+        .collect();
+    let egress = egress(&settings, &known);
     let lookout = Lookout::new(cluster.state().clone(), node, holding.clone());
     let client = HttpClient::new(HttpSettings::new(egress.clone()))?;
     let (executor, executor_handle) = Executor::new(
@@ -411,9 +420,12 @@ fn mint_session(storage: &Storage, node: NodeId, clock: &dyn Clock) -> Result<Se
 
 /// What jobs may call. What nodes say to each other is not for outsiders, and a job that calls the API of
 /// its own cluster is allowed only where private targets are.
-fn egress(settings: &ServerSettings) -> EgressPolicy {
+///
+/// Of members that have joined, those that are `known` when the node starts.
+fn egress(settings: &ServerSettings, known: &[Node]) -> EgressPolicy {
     let mut policy = settings.egress.clone();
-    for own in settings.cluster.values().chain(&settings.join).chain([&settings.advertise_rpc_addr]) {
+    let told = settings.cluster.values().chain(&settings.join).chain([&settings.advertise_rpc_addr]);
+    for own in told.chain(known.iter().map(|node| &node.rpc_addr)) {
         if let Ok(address) = own.parse() {
             policy.refused_endpoints.insert(address);
         } else if let Some((name, Ok(port))) = own.rsplit_once(':').map(|(name, port)| (name, port.parse())) {
@@ -461,10 +473,12 @@ mod tests {
                     --rpc-addr 127.0.0.1:9080 --cluster 1=node1.internal:9081,2=10.0.0.2:9080";
         let args = line.split_whitespace().map(Into::into);
         let Ok(Invocation::Server(settings)) = config::parse(args, |_| None) else { panic!("{line}") };
-        let policy = egress(&settings);
+        let joined = Node { rpc_addr: "10.0.0.4:9080".to_owned(), ..crate::samples::node(4) };
+        let policy = egress(&settings, &[joined]);
         for url in [
             "http://NODE1.internal.:9081/x",
             "http://10.0.0.2:9080",
+            "http://10.0.0.4:9080",
             "http://localhost.:9081",
             "http://[::1]:9080",
         ] {

@@ -71,6 +71,7 @@ impl Command {
             Self::Account(AccountCommand::List(args)) => (&["account", "list"], &args.config),
             Self::Key(KeyCommand::Create(args)) => (&["key", "create"], &args.access.config),
             Self::Cluster(ClusterCommand::Status(args)) => (&["cluster", "status"], &args.config),
+            Self::Cluster(ClusterCommand::Upgrade(args)) => (&["cluster", "upgrade"], &args.config),
             Self::Cluster(ClusterCommand::Add(args)) => (&["cluster", "add"], &args.access.config),
             Self::Cluster(ClusterCommand::Remove(args)) => (&["cluster", "remove"], &args.access.config),
             Self::Cluster(ClusterCommand::TransferLeader(args)) => {

@@ -2,6 +2,7 @@
 
 use crate::network::removed_by;
 use domain::id::NodeId;
+use domain::node::FeatureLevel;
 use parking_lot::RwLock;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +23,17 @@ pub enum Dismissed {
          empty --data-dir and --join"
     )]
     Removed(NodeId),
+    /// Its build is too old for the cluster.
+    #[error(
+        "this build supports feature level {supported} at most, and the cluster is at level {level}: start the node with the \
+         release that the others run; its data is unharmed"
+    )]
+    TooOld {
+        /// What the cluster can do.
+        level: FeatureLevel,
+        /// What this build can.
+        supported: FeatureLevel,
+    },
     /// It asked to join, and the cluster refused.
     #[error("cannot join the cluster: {0}")]
     Refused(String),
@@ -36,14 +48,25 @@ pub(crate) struct Belonging {
 #[derive(Debug)]
 struct Shared {
     me: NodeId,
+    supported: FeatureLevel,
     removed: RwLock<BTreeSet<NodeId>>,
     dismissed: watch::Sender<Option<Dismissed>>,
 }
 
 impl Belonging {
-    pub(crate) fn new(me: NodeId) -> Self {
+    /// Of a build that supports up to this level.
+    pub(crate) fn new(me: NodeId, supported: FeatureLevel) -> Self {
         let dismissed = watch::Sender::new(None);
-        Self { shared: Arc::new(Shared { me, removed: RwLock::default(), dismissed }) }
+        Self { shared: Arc::new(Shared { me, supported, removed: RwLock::default(), dismissed }) }
+    }
+
+    /// Whether this build may read a state of that level. If not, the node may not go on.
+    pub(crate) fn supports(&self, level: FeatureLevel) -> bool {
+        let supported = self.shared.supported;
+        if level > supported {
+            self.dismiss(Dismissed::TooOld { level, supported });
+        }
+        level <= supported
     }
 
     /// Takes over whom the state remembers as removed.

@@ -13,6 +13,7 @@ pub mod command; // THE TABLE: what can change the state
 mod contact; // who has heard of whom
 mod digest; // by which replicas are compared
 mod error;
+pub mod level; // THE LEVELS: what may be written when
 mod log_store; // openraft's log over storage::Log
 mod members; // who joins and who leaves
 mod network; // gRPC
@@ -48,7 +49,7 @@ use belonging::Belonging;
 use changes::ChangesSender;
 use command::{Applied, Command, RegisterNode, Reply};
 use domain::id::NodeId;
-use domain::node::Incarnation;
+use domain::node::{FeatureLevel, Incarnation};
 use domain::rejection::Rejection;
 use domain::time::Clock;
 use futures::future::BoxFuture;
@@ -63,7 +64,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use storage::{State, Storage};
+use storage::schema::Metas;
+use storage::{Read, State, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -167,7 +169,7 @@ impl Cluster {
         let receiver = changes.receiver();
         let waiters = Waiters::new(settings.node, settings.session);
         let (applied_sender, applied) = watch::channel(0);
-        let belonging = Belonging::new(settings.node);
+        let belonging = Belonging::new(settings.node, settings.supported);
         let state = storage.state.clone();
         let machine = StateMachine::with(state, changes, waiters.clone(), belonging.clone(), applied_sender)
             .map_err(StartError::Storage)?;
@@ -180,11 +182,15 @@ impl Cluster {
         let log = LogStore::new(storage.log.clone());
         let raft = Raft::new(settings.node.0, Arc::new(config), Network::new(peers.clone()), log, machine)
             .await
-            .map_err(|error| StartError::Consensus(error.to_string()))?;
+            // Of what the log holds, some is applied right away.
+            .map_err(|error| match belonging.dismissal() {
+                Some(why) => why.into(),
+                None => StartError::Consensus(error.to_string()),
+            })?;
 
         peers.follow(raft.metrics());
         let contact = Contact::new(settings.node, Arc::clone(&clock), raft.clone(), settings.lease());
-        let office = Office::new(settings.node, raft.clone(), peers, contact, belonging, clock);
+        let office = Office::new(settings.node, raft.clone(), peers, contact, belonging.clone(), clock);
         services::abstain_if_empty(&office, &settings).await;
         let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
         let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
@@ -226,7 +232,7 @@ impl Cluster {
         let fold =
             services::fold(raft.clone(), storage.log, snapshot_bytes, settings.snapshots, stop.clone());
         let services: Vec<Service> = vec![
-            ("consensus", Box::pin(services::watch(raft, stop.clone()))),
+            ("consensus", Box::pin(services::watch(raft, belonging, stop.clone()))),
             ("rpc", Box::pin(server)),
             ("proposer", endless(proposer.run(stop.clone()))),
             ("reads", endless(reads.run(stop.clone()))),
@@ -290,8 +296,23 @@ impl Cluster {
             api_url: settings.api_url.clone(),
             rpc_addr: settings.rpc_addr.clone(),
             version: settings.version.clone(),
+            level: settings.supported,
         };
-        match self.propose(Command::RegisterNode(command)).await? {
+        let belonging = &self.shared.office.belonging;
+        let answer = match self.propose(Command::RegisterNode(command)).await {
+            // It ends for another reason than that it was not registered; see `dismissed`.
+            Err(ProposeError::Rejected(Rejection::NodeRemoved)) => {
+                belonging.dismiss(Dismissed::Removed(settings.node));
+                return Err(ProposeError::NoLeader);
+            }
+            Err(ProposeError::Rejected(Rejection::LevelUnsupported { .. })) => {
+                let level = self.level().unwrap_or(settings.supported);
+                belonging.dismiss(Dismissed::TooOld { level, supported: settings.supported });
+                return Err(ProposeError::NoLeader);
+            }
+            answer => answer?,
+        };
+        match answer {
             Applied::Registered(incarnation) => Ok(incarnation),
             Applied::Done | Applied::Claimed(_) | Applied::All(_) | Applied::Swept(_) => {
                 Err(ProposeError::Rejected(Rejection::UnknownSession))
@@ -316,6 +337,14 @@ impl Cluster {
     /// nobody who could count is reached within `patience`.
     pub async fn take(&self, take: Take, patience: Duration) -> Option<Granted> {
         timeout(patience, self.shared.office.take(take)).await.ok().flatten()
+    }
+
+    /// What the cluster can do, as far as this node has applied the log.
+    ///
+    /// # Errors
+    /// When the storage is broken.
+    pub fn level(&self) -> Result<FeatureLevel, storage::Error> {
+        Ok(self.state().view().get::<Metas>(&())?.unwrap_or_default().level)
     }
 
     /// The state as this node has it.

@@ -6,12 +6,13 @@
 //! its successor takes to the end, except that a removal whose node has only lost its vote is undone. See ADR 17.
 
 use crate::belonging::{Belonging, Dismissed};
-use crate::command::{Command, RemoveNode};
-use crate::error::TransferError;
+use crate::command::{Command, RaiseLevel, RemoveNode};
+use crate::error::{ProposeError, TransferError};
 use crate::types::{ClientWriteError, Membership};
 use crate::{Cluster, tls};
 use domain::id::NodeId;
 use domain::limits::NODE_TIMEOUT;
+use domain::node::FeatureLevel;
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
@@ -41,11 +42,15 @@ pub enum MemberChange {
         node: NodeId,
         /// Where its RPC server is reached, `host:port`.
         addr: String,
+        /// The highest feature level it supports, if it asks itself.
+        level: Option<FeatureLevel>,
     },
     /// A node leaves for good.
     Remove(NodeId),
     /// A node is to lead.
     TransferLeader(NodeId),
+    /// The cluster is to do all that every member supports.
+    Upgrade,
 }
 
 /// Why a change will not be made. Each is a line for the operator.
@@ -72,6 +77,12 @@ pub(crate) enum Objection {
          one, first"
     )]
     QuorumLost { node: NodeId, live: usize, voters: usize },
+    #[error(
+        "node {node} runs a build that supports feature level {supported} at most, and the cluster is at level {level}"
+    )]
+    TooOld { node: NodeId, supported: FeatureLevel, level: FeatureLevel },
+    #[error("node {0} has not said yet which feature level it supports; start it, or remove it")]
+    Unheard(NodeId),
     #[error("node {0} has no vote yet, so it cannot lead")]
     Learner(NodeId),
     #[error("node {0} has not been heard of lately, so it cannot take over")]
@@ -163,7 +174,11 @@ impl Members {
         let _desk = self.desk.lock().await;
         self.must_lead().await?;
         match change {
-            MemberChange::Add { node, addr } => self.add(*node, addr).await,
+            MemberChange::Add { node, addr, level } => {
+                self.must_be_new_enough(*node, *level)?;
+                self.add(*node, addr).await
+            }
+            MemberChange::Upgrade => self.upgrade().await,
             MemberChange::Remove(node) => self.remove(*node).await,
             MemberChange::TransferLeader(node) => self.transfer(*node).await,
         }
@@ -176,6 +191,31 @@ impl Members {
             return Err(Unchanged::NotLeader(office.leader()));
         }
         self.cluster.read_barrier().await.map_err(|error| Unchanged::Unknown(error.to_string()))
+    }
+
+    fn must_be_new_enough(&self, node: NodeId, supported: Option<FeatureLevel>) -> Result<(), Unchanged> {
+        let level = self.cluster.level().map_err(|error| Unchanged::Unknown(error.to_string()))?;
+        match supported.filter(|supported| *supported < level) {
+            Some(supported) => Err(Objection::TooOld { node, supported, level }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Raises the feature level to the highest that all members support.
+    async fn upgrade(&self) -> Result<(), Unchanged> {
+        let overview = self.cluster.overview().map_err(|error| Unchanged::Unknown(error.to_string()))?;
+        if let Some(unheard) = overview.members.iter().find(|member| member.level.is_none()) {
+            return Err(Objection::Unheard(unheard.id).into());
+        }
+        let Some(to) = overview.upgrade() else { return Ok(()) };
+        match self.cluster.propose(Command::RaiseLevel(RaiseLevel { to })).await {
+            Ok(_) => {
+                tracing::info!(level = to.0, "the feature level was raised");
+                Ok(())
+            }
+            Err(ProposeError::Rejected(rejection)) => Err(Unchanged::Refused(rejection.to_string())),
+            Err(error) => Err(Unchanged::Unknown(error.to_string())),
+        }
     }
 
     async fn add(&self, node: NodeId, addr: &str) -> Result<(), Unchanged> {
@@ -258,10 +298,10 @@ impl Members {
             return Err(Objection::Learner(node).into());
         }
         if !office.contact.live(NODE_TIMEOUT).contains(&node) {
-            return match office.contact.has_led_for(NODE_TIMEOUT) {
-                true => Err(Objection::Silent(node).into()),
-                false => Err(Unchanged::Unknown("the leader does not know yet who is alive".to_owned())),
-            };
+            if office.contact.has_led_for(NODE_TIMEOUT) {
+                return Err(Objection::Silent(node).into());
+            }
+            return Err(Unchanged::Unknown("the leader does not know yet who is alive".to_owned()));
         }
         match self.cluster.hand_over(Some(node)).await {
             Ok(Some(successor)) if successor == node => Ok(()),
@@ -274,9 +314,8 @@ impl Members {
 
     /// The members as this node's log has them.
     fn membership(&self) -> Membership {
-        let metrics = self.cluster.shared.office.raft.metrics();
-        let membership = metrics.borrow_watched().membership_config.membership().clone();
-        membership
+        let raft = &self.cluster.shared.office.raft;
+        raft.metrics().borrow_watched().membership_config.membership().clone()
     }
 
     fn belonging(&self) -> &Belonging {

@@ -1,6 +1,6 @@
 //! What runs beside consensus as long as it does.
 
-use crate::belonging::Dismissed;
+use crate::belonging::{Belonging, Dismissed};
 use crate::error::ServiceError;
 use crate::members::MemberChange;
 use crate::network::{Operator, OperatorError};
@@ -10,7 +10,7 @@ use crate::types::Raft;
 use domain::id::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::BasicNode;
-use proto::cluster::FormationRequest;
+use proto::cluster::{FormationRequest, FormationResponse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,11 +125,18 @@ async fn form(office: &Office, settings: &Settings) {
             // The cluster exists without this node, which must not form another one.
             return std::future::pending().await;
         }
-        if answers.contains(&Some(true)) {
+        let exists = answers.iter().flatten().filter(|answer| answer.formed);
+        if exists.clone().any(|answer| answer.is_member) {
             tracing::info!("the cluster exists and this node is empty; it is filled before it may vote");
             return;
         }
-        if !answers.contains(&None) || round >= FORMATION_ROUNDS {
+        if exists.count() > 0 {
+            tracing::warn!(
+                "the cluster exists without this node; start it with --join, or add it with justrun cluster add"
+            );
+            return;
+        }
+        if answers.iter().all(Option::is_some) || round >= FORMATION_ROUNDS {
             abstain(office, false);
             let nodes: BTreeMap<u64, BasicNode> =
                 members.iter().map(|(node, addr)| (node.0, BasicNode::new(addr))).collect();
@@ -146,7 +153,8 @@ async fn form(office: &Office, settings: &Settings) {
 ///
 /// The node does not vote until it is filled: it may be a member already that has lost its disk.
 async fn join(office: &Office, settings: &Settings, via: &str) {
-    let change = MemberChange::Add { node: settings.node, addr: settings.rpc_addr.clone() };
+    let level = Some(settings.supported);
+    let change = MemberChange::Add { node: settings.node, addr: settings.rpc_addr.clone(), level };
     let mut said: Option<(String, Instant)> = None;
     loop {
         let answer = match Operator::connect(via, &settings.secret, settings.tls.as_ref()).await {
@@ -199,12 +207,13 @@ fn abstain(office: &Office, abstains: bool) {
     office.raft.runtime_config().elect(!abstains);
 }
 
-/// Whether a peer knows of the cluster; `None` when it does not say.
-async fn is_formed(office: &Office, node: NodeId) -> Option<bool> {
+/// What a peer knows of the cluster; `None` when it does not say.
+async fn is_formed(office: &Office, node: NodeId) -> Option<FormationResponse> {
     let mut client = office.peers.cluster(node).ok()?;
-    let answer = timeout(FORMATION_TIMEOUT, client.formation(FormationRequest {})).await.ok()?;
+    let answer =
+        timeout(FORMATION_TIMEOUT, client.formation(FormationRequest { node: office.me.0 })).await.ok()?;
     let answer = answer.inspect_err(|refusal| office.belonging.heed(refusal)).ok()?;
-    Some(answer.into_inner().formed)
+    Some(answer.into_inner())
 }
 
 /// Folds the log into a snapshot whenever it has grown enough, until `stop`.
@@ -242,11 +251,19 @@ pub(crate) async fn fold(
 }
 
 /// Waits until consensus has stopped by itself, which it does when the disk fails.
-pub(crate) async fn watch(raft: Raft, stop: CancellationToken) -> Result<(), ServiceError> {
+pub(crate) async fn watch(
+    raft: Raft,
+    belonging: Belonging,
+    stop: CancellationToken,
+) -> Result<(), ServiceError> {
     let mut metrics = raft.metrics();
     loop {
         let failed = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
         if let Some(reason) = failed {
+            if belonging.dismissal().is_some() {
+                // It stopped because the node may not go on, which is told in another way.
+                stop.cancelled().await;
+            }
             return if stop.is_cancelled() { Ok(()) } else { Err(ServiceError::Consensus(reason)) };
         }
         tokio::select! {

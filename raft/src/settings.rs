@@ -1,9 +1,10 @@
 //! What one node's consensus is told.
 
+use crate::level::SUPPORTED;
 use crate::tls::Tls;
 use domain::id::NodeId;
 use domain::limits;
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -81,6 +82,8 @@ pub struct Settings {
     pub rpc_addr: String,
     /// The release this process runs; told to the others.
     pub version: String,
+    /// The highest feature level this process supports.
+    pub supported: FeatureLevel,
     /// Pause between signs of life of the leader.
     pub heartbeat: Duration,
     /// A follower stands for election when it has heard of no leader for the upper one and a random
@@ -111,6 +114,7 @@ impl Settings {
             api_url: String::new(),
             rpc_addr,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            supported: SUPPORTED,
             heartbeat: Duration::from_millis(100),
             election_timeout: (Duration::from_millis(300), Duration::from_millis(600)),
             propose_timeout: Duration::from_secs(5),

@@ -7,18 +7,21 @@ use crate::apply::{Effect, apply};
 use crate::belonging::Belonging;
 use crate::changes::ChangesSender;
 use crate::codec::{self, Mark};
+use crate::command::Command;
 use crate::digest::{self, Releases};
+use crate::level::SUPPORTED;
 use crate::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::waiters::Waiters;
 use domain::id::NodeId;
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use storage::{Digest, SnapshotFile, State};
+use storage::schema::Metas;
+use storage::{Digest, Read, SnapshotFile, State};
 use tokio::sync::watch;
 
 /// Entries in one commit at most, so that hints and replies do not wait for a long catch-up.
@@ -45,7 +48,7 @@ impl StateMachine {
     /// When the state was written by a newer release or is damaged.
     pub fn new(state: State) -> io::Result<Self> {
         let waiters = Waiters::new(NodeId::default(), SessionId::default());
-        let belonging = Belonging::new(NodeId::default());
+        let belonging = Belonging::new(NodeId::default(), SUPPORTED);
         Self::with(state, ChangesSender::default(), waiters, belonging, watch::Sender::new(0))
     }
 
@@ -72,9 +75,21 @@ impl StateMachine {
             Some(mark) => codec::decode_mark(&mark)?,
             None => Mark::default(),
         };
-        self.belonging.follow(&self.state).map_err(io::Error::other)?;
+        // The rest of a state that is too new for this build is not looked at.
+        if self.belonging.supports(self.mark.level) {
+            self.belonging.follow(&self.state).map_err(io::Error::other)?;
+        }
         self.publish();
         Ok(())
+    }
+
+    /// Stops before anything is stored that this build may not read.
+    fn must_support(&self, level: FeatureLevel) -> io::Result<()> {
+        if self.belonging.supports(level) {
+            Ok(())
+        } else {
+            Err(io::Error::other("the cluster's feature level is too high for this build"))
+        }
     }
 
     fn publish(&self) {
@@ -94,10 +109,17 @@ impl StateMachine {
                     let proposal = codec::decode_proposal(&payload.proposal)?;
                     let name = (proposal.node, proposal.session, proposal.sequence);
                     let releases = Releases::before(&txn, &proposal).map_err(io::Error::other)?;
+                    let raises =
+                        proposal.commands.iter().any(|command| matches!(command, Command::RaiseLevel(_)));
                     let answer =
                         apply(&mut txn, payload.at, proposal, &mut effects).map_err(io::Error::other)?;
                     replies.push((name, answer));
                     releases_changed = releases.changed(&txn).map_err(io::Error::other)?;
+                    if raises {
+                        let meta = txn.get::<Metas>(&()).map_err(io::Error::other)?;
+                        self.mark.level = meta.unwrap_or_default().level;
+                        self.must_support(self.mark.level)?;
+                    }
                 }
                 EntryPayload::Membership(membership) => {
                     self.mark.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -173,6 +195,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
+        if !snapshot.mark.is_empty() {
+            self.must_support(codec::decode_mark(&snapshot.mark)?.level)?;
+        }
         tracing::info!(last = ?meta.last_log_id, size_bytes = snapshot.size_bytes, "installing a snapshot");
         self.snapshot_bytes.store(snapshot.size_bytes, Ordering::Relaxed);
         let state = self.state.clone();

@@ -69,6 +69,12 @@ pub(crate) enum ClusterCommand {
     /// Harmless for a node that was removed already.
     #[command(after_help = HELP, args_override_self = true)]
     Remove(MemberArgs),
+    /// Turns on what is new, once every node runs a release that knows it.
+    ///
+    /// The feature level rises to the highest that all members support. From then on no node can go back to a
+    /// release that does not. Before, every node can.
+    #[command(after_help = HELP, args_override_self = true)]
+    Upgrade(AccessArgs),
     /// Has a node lead that follows now.
     #[command(after_help = HELP, args_override_self = true)]
     TransferLeader(MemberArgs),

@@ -64,7 +64,7 @@ pub enum Action {
     },
     /// `justrun cluster status`
     ClusterStatus,
-    /// `justrun cluster add`, `remove` and `transfer-leader`
+    /// `justrun cluster add`, `remove`, `transfer-leader` and `upgrade`
     ChangeMembers {
         /// What is wanted.
         change: MemberChange,
@@ -128,9 +128,12 @@ pub(super) fn cluster(command: ClusterCommand) -> Result<OperatorSettings, Confi
             if host_port("rpc-addr", addr).is_err() {
                 return Err(ConfigError::new(format!("\"{addr}\" is not of the form HOST:PORT")));
             }
-            let change = MemberChange::Add { node: NodeId(id), addr: addr.to_owned() };
+            let change = MemberChange::Add { node: NodeId(id), addr: addr.to_owned(), level: None };
             let wait = Duration::from_secs(args.wait_sec.unwrap_or(ADD_WAIT_SECS));
             access(args.access, Action::ChangeMembers { change, wait })
+        }
+        ClusterCommand::Upgrade(args) => {
+            access(args, Action::ChangeMembers { change: MemberChange::Upgrade, wait: Duration::ZERO })
         }
         ClusterCommand::Remove(args) => {
             let change = MemberChange::Remove(member(args.id)?);

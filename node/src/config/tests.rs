@@ -462,10 +462,11 @@ fn what_an_operator_asks_is_read() {
     assert_eq!((settings.output, settings.rpc_addr.as_str()), (OutputFormat::Json, "node2:1"));
     assert_eq!(asked("account list --cluster-secret x", &[]).action, Action::ListAccounts);
     assert_eq!(asked("cluster status", &secret).action, Action::ClusterStatus);
-    let add = |node, addr: &str| MemberChange::Add { node: NodeId(node), addr: addr.to_owned() };
+    let add = |node, addr: &str| MemberChange::Add { node: NodeId(node), addr: addr.to_owned(), level: None };
     for (line, change, wait_secs) in [
         ("add 4=10.0.0.4:9080", add(4, "10.0.0.4:9080"), 60),
         ("add --wait-sec 0 4=node4:9080", add(4, "node4:9080"), 0),
+        ("upgrade", MemberChange::Upgrade, 0),
         ("remove 3", MemberChange::Remove(NodeId(3)), 0),
         ("transfer-leader 2 --rpc-addr node1:9080", MemberChange::TransferLeader(NodeId(2)), 0),
     ] {

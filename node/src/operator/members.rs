@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep};
 /// Between two looks at a node that catches up, and between two lines about it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const SAY_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the asked node may take to show a level that was raised.
+const RAISED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Changes the members. What was done, in a sentence.
 pub(super) async fn change(
@@ -31,6 +33,7 @@ pub(super) async fn change(
         }
         MemberChange::Remove(node) => Ok(format!("Node {node} was removed. Its id will not be used again.")),
         MemberChange::TransferLeader(node) => Ok(format!("Node {node} leads.")),
+        MemberChange::Upgrade => Ok(upgraded(&raised(operator).await?)),
     }
 }
 
@@ -57,6 +60,33 @@ fn say(node: NodeId, applied: Option<u64>, all: u64) -> String {
         Some(applied) if applied > 0 => format!("node {node} is at entry {applied} of {all}"),
         Some(_) | None => format!("node {node} has not been heard of yet; does it run, with --join?"),
     }
+}
+
+/// The cluster once the asked node shows what the leader has done.
+async fn raised(operator: &Operator) -> Result<Overview, OperateError> {
+    let started = Instant::now();
+    loop {
+        let overview = operator.overview().await?;
+        if overview.upgrade().is_none() || started.elapsed() >= RAISED_TIMEOUT {
+            return Ok(overview);
+        }
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Where the cluster stands, and who keeps it from more.
+fn upgraded(overview: &Overview) -> String {
+    let supports_more = overview.members.iter().any(|member| member.level > Some(overview.level));
+    let holds_back = overview.members.iter().filter(|member| member.level == Some(overview.level));
+    let holds_back: Vec<_> = holds_back.map(|member| member.id.to_string()).collect();
+    if supports_more && !holds_back.is_empty() {
+        let nodes = holds_back.join(", ");
+        return format!(
+            "The cluster is at feature level {}; more is not supported by: node {nodes}.",
+            overview.level
+        );
+    }
+    format!("The cluster is at feature level {}, the highest that all nodes support.", overview.level)
 }
 
 async fn wait_for_vote(
@@ -101,6 +131,7 @@ async fn wait_for_vote(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::node::FeatureLevel;
     use raft::MemberOverview;
 
     fn check(role: Option<Role>, applied: Option<u64>, expected: Stage) {
@@ -113,6 +144,7 @@ mod tests {
             applied,
             shards: 0,
             version: None,
+            level: None,
         };
         let mut members = vec![member(1, Role::Leader, Some(70))];
         members.extend(role.map(|role| member(4, role, applied)));
@@ -122,6 +154,7 @@ mod tests {
             term: 1,
             applied: 70,
             digest: None,
+            level: FeatureLevel::FIRST,
             shard_map_version: 1,
             members,
         };
@@ -135,6 +168,35 @@ mod tests {
         check(Some(Role::Learner), Some(9), Stage::Learns(Some(9), 70));
         check(Some(Role::Follower), Some(9), Stage::Votes);
         check(Some(Role::Leader), Some(70), Stage::Votes);
+    }
+
+    #[test]
+    fn who_holds_the_cluster_back_is_named() {
+        let member = |id, level| MemberOverview {
+            id: NodeId(id),
+            role: Role::Follower,
+            live: None,
+            api_url: None,
+            rpc_addr: String::new(),
+            applied: None,
+            shards: 0,
+            version: None,
+            level: Some(FeatureLevel(level)),
+        };
+        let overview = |level, members| Overview {
+            node: NodeId(1),
+            leader: None,
+            term: 1,
+            applied: 70,
+            digest: None,
+            level: FeatureLevel(level),
+            shard_map_version: 1,
+            members,
+        };
+        let said = upgraded(&overview(1, vec![member(1, 2), member(2, 1), member(3, 1)]));
+        assert_eq!(said, "The cluster is at feature level 1; more is not supported by: node 2, 3.");
+        let said = upgraded(&overview(2, vec![member(1, 2), member(2, 2)]));
+        assert_eq!(said, "The cluster is at feature level 2, the highest that all nodes support.");
     }
 
     #[test]

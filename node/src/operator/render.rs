@@ -89,6 +89,7 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                     "applied_index": member.applied,
                     "shards": member.shards,
                     "version": member.version,
+                    "feature_level": member.level.map(|level| level.0),
                 })
             });
             line(&json!({
@@ -97,6 +98,7 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                 "term": overview.term,
                 "applied_index": overview.applied,
                 "state_digest": overview.digest.map(|digest| digest.to_string()),
+                "feature_level": overview.level.0,
                 "shard_map_version": overview.shard_map_version,
                 "members": members.collect::<Vec<_>>(),
             }))
@@ -116,14 +118,25 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                     member.rpc_addr.clone(),
                     known(&member.api_url),
                     known(&member.version),
+                    known(&member.level.map(|level| level.to_string())),
                 ]
             });
             let members =
-                table(&["NODE", "ROLE", "LIVE", "APPLIED", "SHARDS", "RPC", "API", "VERSION"], rows);
+                table(&["NODE", "ROLE", "LIVE", "APPLIED", "SHARDS", "RPC", "API", "VERSION", "LEVEL"], rows);
             let state = overview.digest.map_or_else(String::new, |digest| {
                 format!("Its state after entry {} has the digest {digest}.\n", overview.applied)
             });
-            format!("Node {} says: {leader}, term {}.\n{state}\n{members}", overview.node, overview.term)
+            let level = match overview.upgrade() {
+                Some(more) => format!(
+                    "The cluster is at feature level {}; all nodes support {more}: justrun cluster upgrade.\n",
+                    overview.level
+                ),
+                None => format!("The cluster is at feature level {}.\n", overview.level),
+            };
+            format!(
+                "Node {} says: {leader}, term {}.\n{state}{level}\n{members}",
+                overview.node, overview.term
+            )
         }
     }
 }
@@ -171,6 +184,7 @@ mod tests {
     use super::*;
     use domain::account::Plan;
     use domain::id::{AccountId, KeyId, NodeId};
+    use domain::node::FeatureLevel;
     use raft::{MemberOverview, Role};
     use storage::Digest;
 
@@ -241,6 +255,7 @@ acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
             applied,
             shards: 128,
             version: live.then(|| "0.1.0".to_owned()),
+            level: live.then_some(FeatureLevel(2)),
         };
         let overview = Overview {
             node: NodeId(2),
@@ -248,16 +263,18 @@ acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
             term: 7,
             applied: 900,
             digest: Some(Digest::from_u64(0x00ab_cdef)),
+            level: FeatureLevel(1),
             shard_map_version: 3,
             members: vec![member(1, Role::Leader, true, None), member(2, Role::Follower, false, Some(900))],
         };
         let expected = "\
 Node 2 says: node 1 leads, term 7.
 Its state after entry 900 has the digest 0000000000abcdef.
+The cluster is at feature level 1.
 
-NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERSION
-1     leader    yes   -        128     10.0.0.1:9080  http://10.0.0.1:8080  0.1.0
-2     follower  no    900      128     10.0.0.2:9080  -                     -
+NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERSION  LEVEL
+1     leader    yes   -        128     10.0.0.1:9080  http://10.0.0.1:8080  0.1.0    2
+2     follower  no    900      128     10.0.0.2:9080  -                     -        -
 ";
         assert_eq!(cluster(OutputFormat::Text, &overview), expected);
         let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &overview)).unwrap();
@@ -268,8 +285,13 @@ NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERS
         );
         let lost = Overview { leader: None, digest: None, ..overview };
         let text = cluster(OutputFormat::Text, &lost);
-        assert!(text.starts_with("Node 2 says: nobody leads, term 7.\n\nNODE"), "{text}");
+        let head = "Node 2 says: nobody leads, term 7.\nThe cluster is at feature level 1.\n\nNODE";
+        assert!(text.starts_with(head), "{text}");
         let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &lost)).unwrap();
-        assert_eq!(value["state_digest"], Value::Null);
+        assert_eq!((&value["state_digest"], &value["feature_level"]), (&Value::Null, &json!(1)));
+        let all_new = Overview { members: vec![member(1, Role::Leader, true, Some(900))], ..lost };
+        let text = cluster(OutputFormat::Text, &all_new);
+        let due = "The cluster is at feature level 1; all nodes support 2: justrun cluster upgrade.\n";
+        assert!(text.contains(due), "{text}");
     }
 }

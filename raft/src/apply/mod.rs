@@ -140,11 +140,16 @@ pub fn apply(
 }
 
 fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, storage::Error> {
+    let needed = command.needs();
+    if needed > context.meta.level {
+        return Ok(Err(Rejection::LevelTooLow { needed }));
+    }
     match command {
         Command::RegisterNode(command) => node::register(context, command),
         Command::DrainNode(command) => node::drain(context, command),
         Command::ExpireNode(command) => node::expire(context, command),
         Command::RemoveNode(command) => node::remove(context, command),
+        Command::RaiseLevel(command) => node::raise_level(context, command),
         Command::SetShardMap(command) => node::set_shard_map(context, command),
         Command::Bootstrap(command) => account::bootstrap(context, command),
         Command::CreateSpace(command) => space::create(context, command),

@@ -20,7 +20,7 @@ pub use account::{
 pub use channel::{CreateChannel, DeleteChannel, UpdateChannel};
 pub use execution::{Claim, ClaimTarget, Prune, Release, RunJob, Sweep};
 pub use job::{CreateJob, DeleteJob, PauseJob, ResumeJob, UpdateJob};
-pub use node::{DrainNode, ExpireNode, RegisterNode, RemoveNode, SetShardMap};
+pub use node::{DrainNode, ExpireNode, RaiseLevel, RegisterNode, RemoveNode, SetShardMap};
 pub use space::{AlignSpace, CreateSpace, DeleteSpace, PauseSpace, ResumeSpace, UpdateSpace};
 
 use domain::delivery::DeliveryOutcome;
@@ -42,6 +42,8 @@ pub enum Command {
     ExpireNode(ExpireNode),
     /// A node does not belong to the cluster any more.
     RemoveNode(RemoveNode),
+    /// The cluster can do more from now on.
+    RaiseLevel(RaiseLevel),
     /// The leader deals the shards.
     SetShardMap(SetShardMap),
     /// The first account and its key.

@@ -122,6 +122,7 @@ impl From<Overview> for InspectResponse {
             applied: member.applied,
             shards: member.shards,
             version: member.version,
+            feature_level: member.level.map(|level| level.0),
         });
         Self {
             node: overview.node.0,
@@ -129,6 +130,7 @@ impl From<Overview> for InspectResponse {
             term: overview.term,
             applied: overview.applied,
             digest: overview.digest.map(Digest::to_u64),
+            feature_level: overview.level.0,
             shard_map_version: overview.shard_map_version,
             members: members.collect(),
         }

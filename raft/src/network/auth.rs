@@ -124,9 +124,9 @@ mod tests {
 
     /// Node 1, for which node 9 is removed, is called by one.
     fn call(secret: &str, from: Option<u64>, to: u64) -> Result<(), Status> {
-        let credentials = Credentials::new(&Secret::new(secret), from.map(NodeId), NodeId(to));
-        let request = { credentials }.call(Request::new(())).unwrap();
-        let belonging = Belonging::new(NodeId(1));
+        let mut credentials = Credentials::new(&Secret::new(secret), from.map(NodeId), NodeId(to));
+        let request = credentials.call(Request::new(())).unwrap();
+        let belonging = Belonging::new(NodeId(1), crate::level::SUPPORTED);
         belonging.set_removed([NodeId(9)].into());
         Doorkeeper::new(&Secret::new("right"), NodeId(1), belonging).call(request).map(drop)
     }

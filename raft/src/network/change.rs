@@ -2,13 +2,18 @@
 
 use crate::members::{MemberChange, Unchanged};
 use domain::id::NodeId;
+use domain::node::FeatureLevel;
 use proto::admin as pb;
 
 impl MemberChange {
     pub(crate) fn to_request(&self, passed_on: bool) -> pb::ChangeMembersRequest {
-        use pb::change_members_request::{AddNode, Change};
+        use pb::change_members_request::{AddNode, Change, Upgrade};
         let change = match self {
-            Self::Add { node, addr } => Change::Add(AddNode { id: node.0, rpc_addr: addr.clone() }),
+            Self::Add { node, addr, level } => {
+                let feature_level = level.map(|level| level.0);
+                Change::Add(AddNode { id: node.0, rpc_addr: addr.clone(), feature_level })
+            }
+            Self::Upgrade => Change::Upgrade(Upgrade {}),
             Self::Remove(node) => Change::Remove(node.0),
             Self::TransferLeader(node) => Change::TransferLeader(node.0),
         };
@@ -19,7 +24,12 @@ impl MemberChange {
     pub(crate) fn from_request(request: pb::ChangeMembersRequest) -> Option<Self> {
         use pb::change_members_request::Change;
         Some(match request.change? {
-            Change::Add(add) => Self::Add { node: NodeId(add.id), addr: add.rpc_addr },
+            Change::Add(add) => Self::Add {
+                node: NodeId(add.id),
+                addr: add.rpc_addr,
+                level: add.feature_level.map(FeatureLevel),
+            },
+            Change::Upgrade(_) => Self::Upgrade,
             Change::Remove(node) => Self::Remove(NodeId(node)),
             Change::TransferLeader(node) => Self::TransferLeader(NodeId(node)),
         })

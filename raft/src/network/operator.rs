@@ -9,6 +9,7 @@ use crate::settings::{MESSAGE_BYTES_MAX, Secret};
 use crate::tls::{self, Tls};
 use domain::account::Plan;
 use domain::id::{AccountId, NodeId};
+use domain::node::FeatureLevel;
 use domain::time::Timestamp;
 use proto::admin::admin_client::AdminClient;
 use proto::admin::{
@@ -129,9 +130,8 @@ impl Operator {
     /// # Errors
     /// [`OperatorError`].
     pub async fn change(&self, change: &MemberChange) -> Result<(), OperatorError> {
-        let asked = self.client.clone();
-        let response =
-            self.call_for(CHANGE_TIMEOUT, { asked }.change_members(change.to_request(false))).await?;
+        let mut client = self.client.clone();
+        let response = self.call_for(CHANGE_TIMEOUT, client.change_members(change.to_request(false))).await?;
         match Unchanged::from_response(response) {
             Ok(()) => Ok(()),
             Err(Unchanged::Refused(reason)) => Err(OperatorError::Refused(reason)),
@@ -261,6 +261,7 @@ impl TryFrom<Member> for MemberOverview {
             applied: member.applied,
             shards: member.shards,
             version: member.version,
+            level: member.feature_level.map(FeatureLevel),
         })
     }
 }
@@ -276,6 +277,7 @@ impl TryFrom<InspectResponse> for Overview {
             term: response.term,
             applied: response.applied,
             digest: response.digest.map(Digest::from_u64),
+            level: FeatureLevel(response.feature_level),
             shard_map_version: response.shard_map_version,
             members: members.collect::<Result<_, _>>()?,
         })

@@ -151,7 +151,10 @@ impl Raft for RaftService {
             }
         }
         let applied = self.state.applied();
+        let belonging = self.office.belonging.clone();
+        // Consensus must not begin with what it cannot end: it has cut the log by then.
         let is_news = move |mark: &[u8]| match (codec::decode_mark(mark), applied.as_deref()) {
+            (Ok(sent), _) if !belonging.supports(sent.level) => false,
             (Ok(sent), Some(applied)) => {
                 codec::decode_mark(applied).is_ok_and(|applied| sent.applied > applied.applied)
             }
@@ -160,6 +163,9 @@ impl Raft for RaftService {
         };
         let finished = tokio::task::spawn_blocking(move || writer.finish_if(is_news)).await;
         let Some(file) = finished.map_err(failed)?.map_err(failed)? else {
+            if let Some(why) = self.office.belonging.dismissal() {
+                return Err(Status::failed_precondition(why.to_string()));
+            }
             // A late copy: this node is further already.
             let vote = self.office.raft.metrics().borrow_watched().vote;
             return Ok(Response::new(SnapshotResponse { ballot: Some(convert::vote_to_proto(&vote)) }));
@@ -273,7 +279,16 @@ impl Cluster for ClusterService {
         Ok(Response::new(TakeResponse { result: Some(result) }))
     }
 
-    async fn formation(&self, _: Request<FormationRequest>) -> Result<Response<FormationResponse>, Status> {
-        Ok(Response::new(FormationResponse { formed: self.office.has_applied() }))
+    async fn formation(
+        &self,
+        request: Request<FormationRequest>,
+    ) -> Result<Response<FormationResponse>, Status> {
+        let asks = request.into_inner().node;
+        let is_member = {
+            let metrics = self.office.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().get_node(&asks).is_some()
+        };
+        Ok(Response::new(FormationResponse { formed: self.office.has_applied(), is_member }))
     }
 }

@@ -8,7 +8,7 @@ use domain::execution::{
 };
 use domain::id::{DeliveryId, ExecutionId, JobId, NodeId};
 use domain::job::JobState;
-use domain::node::{Incarnation, SessionId};
+use domain::node::{FeatureLevel, Incarnation, SessionId};
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use raft::apply::{Effect, apply};
@@ -141,6 +141,7 @@ impl Machine {
             api_url: String::new(),
             rpc_addr: String::new(),
             version: String::new(),
+            level: FeatureLevel::FIRST,
         });
         let reply = self.apply(command);
         assert!(matches!(reply, Ok(Applied::Registered(_))), "{reply:?}");

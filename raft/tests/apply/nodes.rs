@@ -1,12 +1,12 @@
-//! Nodes that are removed from the cluster.
+//! Nodes that are removed from the cluster, and what all of them support.
 
 use crate::machine::{Machine, ONE, TWO, at};
 use domain::execution::{DueItem, ExecutionState};
 use domain::id::{ExecutionId, NodeId};
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use domain::rejection::Rejection;
 use raft::apply::Effect;
-use raft::command::{Applied, Claim, ClaimTarget, Command, RegisterNode, RemoveNode};
+use raft::command::{Applied, Claim, ClaimTarget, Command, RaiseLevel, RegisterNode, RemoveNode};
 use storage::schema::{Due, DueKey, Nodes, RemovedNodes, Sessions};
 
 fn remove(node: NodeId) -> Command {
@@ -14,13 +14,22 @@ fn remove(node: NodeId) -> Command {
 }
 
 fn register(node: NodeId, session: u64) -> Command {
+    register_with(node, session, 1)
+}
+
+fn register_with(node: NodeId, session: u64, level: u32) -> Command {
     Command::RegisterNode(RegisterNode {
         node,
         session: SessionId(session),
         api_url: String::new(),
         rpc_addr: String::new(),
         version: String::new(),
+        level: FeatureLevel(level),
     })
+}
+
+fn raise(to: u32) -> Command {
+    Command::RaiseLevel(RaiseLevel { to: FeatureLevel(to) })
 }
 
 #[test]
@@ -81,4 +90,36 @@ fn an_id_that_was_never_registered_can_be_removed_for_good() {
     let mut machine = Machine::new();
     machine.done(remove(NodeId(9)));
     machine.refused(register(NodeId(9), 1), Rejection::NodeRemoved);
+}
+
+#[test]
+fn the_level_rises_once_every_node_that_was_ever_heard_of_supports_it() {
+    let mut machine = Machine::new();
+    let refusal = |node| Rejection::LevelUnsupported { node, supported: FeatureLevel(1) };
+    machine.refused(raise(2), refusal(ONE));
+    machine.apply_of(ONE, 2, vec![register_with(ONE, 2, 3)]);
+    let as_one = |machine: &mut Machine, command| machine.apply_of(ONE, 2, vec![command]).swap_remove(0);
+    assert_eq!(as_one(&mut machine, raise(2)), Err(refusal(TWO)));
+    // A dead one may come back.
+    let incarnation = machine.incarnation(TWO);
+    let expire = Command::ExpireNode(raft::command::ExpireNode { node: TWO, incarnation });
+    assert_eq!(as_one(&mut machine, expire), Ok(Applied::Done));
+    assert_eq!(as_one(&mut machine, raise(2)), Err(refusal(TWO)));
+    assert_eq!(machine.meta().level, FeatureLevel(1));
+    let registered = as_one(&mut machine, register_with(TWO, 3, 2));
+    assert!(matches!(registered, Ok(Applied::Registered(_))), "{registered:?}");
+    assert_eq!(as_one(&mut machine, raise(2)), Ok(Applied::Done));
+    assert_eq!(machine.meta().level, FeatureLevel(2));
+
+    // It never falls, and is not raised beyond what one supports.
+    assert_eq!(as_one(&mut machine, raise(1)), Ok(Applied::Done));
+    let refusal = Rejection::LevelUnsupported { node: TWO, supported: FeatureLevel(2) };
+    assert_eq!(as_one(&mut machine, raise(3)), Err(refusal));
+    assert_eq!(machine.meta().level, FeatureLevel(2));
+    // Who does not support it stays outside.
+    let refusal = Rejection::LevelUnsupported { node: TWO, supported: FeatureLevel(1) };
+    assert_eq!(as_one(&mut machine, register_with(TWO, 4, 1)), Err(refusal));
+    // Unless it is removed.
+    assert_eq!(as_one(&mut machine, remove(TWO)), Ok(Applied::Done));
+    assert_eq!(as_one(&mut machine, raise(3)), Ok(Applied::Done));
 }

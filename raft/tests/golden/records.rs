@@ -67,8 +67,10 @@ pub(crate) fn values() -> Vec<Line> {
     let mut lines = vec![
         Line::value::<Metas>("with-channels", samples::meta()),
         Line::value::<Metas>("new-with-channels", storage::schema::Meta::default()),
+        Line::value::<Metas>("upgraded", samples::upgraded_meta()),
         Line::value::<Sessions>("filled", samples::session()),
         Line::value::<Nodes>("filled", samples::node()),
+        Line::value::<Nodes>("upgraded", samples::upgraded_node()),
         Line::value::<Nodes>("live", samples::live_node()),
         Line::value::<RemovedNodes>("filled", samples::removed_node()),
         Line::value::<ShardMaps>("filled", samples::shard_map()),

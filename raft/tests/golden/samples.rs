@@ -14,7 +14,7 @@ use domain::job::{
     Delivery as DeliveryPolicy, Job, JobState, LastRun, Method, MisfirePolicy, OverlapPolicy, Request, Retry,
     RetryPolicy,
 };
-use domain::node::{Incarnation, Node, SessionId};
+use domain::node::{FeatureLevel, Incarnation, Node, SessionId};
 use domain::pulse::Pulse;
 use domain::rejection::Rejection;
 use domain::shard::{SHARDS, ShardId, ShardMap};
@@ -61,7 +61,12 @@ pub(crate) fn meta() -> Meta {
         jobs_paused: 2,
         channels: 7,
         channels_of_all: 4,
+        level: FeatureLevel::FIRST,
     }
+}
+
+pub(crate) fn upgraded_meta() -> Meta {
+    Meta { level: FeatureLevel(2), ..meta() }
 }
 
 pub(crate) fn session() -> Session {
@@ -80,10 +85,15 @@ pub(crate) fn node() -> Node {
         api_url: "http://node-3.example:8080".to_owned(),
         rpc_addr: "node-3.example:8081".to_owned(),
         version: "0.1.0".to_owned(),
+        level: FeatureLevel::FIRST,
         registered_at: at(0),
         draining: true,
         expired_at: Some(at(5)),
     }
+}
+
+pub(crate) fn upgraded_node() -> Node {
+    Node { level: FeatureLevel(2), ..node() }
 }
 
 pub(crate) fn live_node() -> Node {
@@ -94,6 +104,7 @@ pub(crate) fn live_node() -> Node {
         api_url: String::new(),
         rpc_addr: String::new(),
         version: String::new(),
+        level: FeatureLevel::FIRST,
         registered_at: at(0),
         draining: false,
         expired_at: None,

@@ -157,6 +157,7 @@ fn counts(view: &StateView<'_>) {
         jobs_paused: paused,
         channels: channels.len() as u64,
         channels_of_all: of_all,
+        level: meta.level,
     };
     assert_eq!(meta, expected);
     let mut jobs: BTreeMap<AccountId, u64> = BTreeMap::new();

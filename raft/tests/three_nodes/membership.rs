@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// Asks a node for a change until it is known to have come about.
-async fn change(nodes: &Nodes, asked: usize, change: MemberChange) {
+pub(crate) async fn change(nodes: &Nodes, asked: usize, change: MemberChange) {
     let operator = nodes.operator(asked).await;
     eventually("a change of members", || async {
         match operator.change(&change).await {
@@ -20,7 +20,7 @@ async fn change(nodes: &Nodes, asked: usize, change: MemberChange) {
     .await;
 }
 
-async fn refused(nodes: &Nodes, asked: usize, change: MemberChange) -> String {
+pub(crate) async fn refused(nodes: &Nodes, asked: usize, change: MemberChange) -> String {
     match nodes.operator(asked).await.change(&change).await {
         Err(OperatorError::Refused(reason)) => reason,
         other => panic!("{change:?}: {other:?}"),
@@ -31,7 +31,7 @@ async fn remove(nodes: &Nodes, asked: usize, node: usize) {
     change(nodes, asked, MemberChange::Remove(id(node))).await;
 }
 
-async fn dismissed(nodes: &Nodes, node: usize) -> Dismissed {
+pub(crate) async fn dismissed(nodes: &Nodes, node: usize) -> Dismissed {
     timeout(PATIENCE, nodes.cluster(node).dismissed()).await.expect("the node is told that it may not go on")
 }
 
@@ -128,7 +128,12 @@ async fn a_dead_node_is_replaced_by_one_with_another_id() {
     nodes.same_state(&[leader, 3]).await;
 
     assert_eq!(
-        refused(&nodes, leader, MemberChange::Add { node: id(dead), addr: "127.0.0.1:2".to_owned() }).await,
+        refused(
+            &nodes,
+            leader,
+            MemberChange::Add { node: id(dead), addr: "127.0.0.1:2".to_owned(), level: None }
+        )
+        .await,
         format!(
             "node {} was removed from this cluster, and its id is not used again; give the new node another one",
             id(dead)
@@ -233,7 +238,8 @@ async fn who_may_not_join_is_told_why() {
 
     let mut settings = nodes.joining(3, leader);
     settings.rpc_addr = nodes.joining(4, leader).rpc_addr;
-    change(&nodes, leader, MemberChange::Add { node: id(4), addr: settings.rpc_addr.clone() }).await;
+    change(&nodes, leader, MemberChange::Add { node: id(4), addr: settings.rpc_addr.clone(), level: None })
+        .await;
     check(&mut nodes, 3, settings, "is the address of node 5 already").await;
 
     let settings = nodes.joining(3, 3);
@@ -333,4 +339,20 @@ async fn leadership_goes_to_whom_the_operator_names() {
     assert!(reason.contains(&format!("node {}", id(dead))), "{reason}");
     assert!(refused(&nodes, next, MemberChange::TransferLeader(id(5))).await.contains("there is no node 6"));
     nodes.must(leader, create_job(2, 10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_node_that_names_the_first_members_waits_until_it_is_added() {
+    let mut nodes = Nodes::started().await;
+    let leader = nodes.leader().await;
+    nodes.must(leader, create_job(1, 10)).await;
+    let mut settings = nodes.settings(3, SECRET);
+    let addr = nodes.link(3, 3).addr.to_string();
+    settings.members.insert(id(3), addr.clone());
+    nodes.start_with(3, settings, runtime()).await;
+    assert_eq!(nodes.cluster(3).read_barrier().await, Err(ReadError::NoLeader));
+    assert_eq!(nodes.cluster(leader).status().members.len(), 3, "it forms no cluster and is in none");
+    change(&nodes, leader, MemberChange::Add { node: id(3), addr, level: None }).await;
+    nodes.voters(3, &[0, 1, 2, 3]).await;
+    read(&nodes, &[3], 1).await;
 }

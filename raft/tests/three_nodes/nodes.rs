@@ -4,11 +4,11 @@ use crate::link::{Link, Mode};
 use domain::account::{Account, ApiKey, Plan};
 use domain::id::{AccountId, ExecutionId, JobId, KeyId, NodeId};
 use domain::job::{Delivery, Job, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use domain::rejection::Rejection;
 use domain::time::{Clock, Timestamp};
 use raft::command::{Applied, Bootstrap, Command, CreateJob, RunJob};
-use raft::{Cluster, Operator, Position, ProposeError, Secret, Settings, SnapshotSettings};
+use raft::{Cluster, Operator, Position, ProposeError, Secret, Settings, SnapshotSettings, StartError};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -147,6 +147,23 @@ impl Nodes {
         settings
     }
 
+    /// As [`Nodes::start`], with a build that supports up to this feature level.
+    pub(crate) async fn start_build(&mut self, node: usize, level: u32) {
+        let settings = Settings { supported: FeatureLevel(level), ..self.settings(node, SECRET) };
+        self.start_with(node, settings, runtime()).await;
+    }
+
+    /// Tries to start a node that cannot start, and says why.
+    pub(crate) async fn cannot_start(&mut self, node: usize, settings: Settings) -> StartError {
+        let storage = self.open(node).await;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        match Cluster::start(settings, storage, clock, listener).await {
+            Ok(_) => panic!("node {node} starts"),
+            Err(error) => error,
+        }
+    }
+
     /// Starts a node that joins through another one.
     pub(crate) async fn join(&mut self, node: usize, via: usize) {
         let settings = self.joining(node, via);
@@ -176,17 +193,21 @@ impl Nodes {
         self.start_with(node, settings, runtime()).await;
     }
 
-    pub(crate) async fn start_with(&mut self, node: usize, settings: Settings, runtime: Runtime) {
-        assert!(self.running[node].is_none(), "node {node} runs");
+    async fn open(&self, node: usize) -> Storage {
         let dir = self.data_dir(node);
         // What was killed may still be letting go of the directory.
-        let storage = eventually("the data directory", || async {
+        eventually("the data directory", || async {
             match Storage::open(&dir, storage::Settings::default()) {
                 Err(storage::Error::Locked { path }) => Err(format!("{path:?} is locked")),
                 opened => Ok(opened.unwrap()),
             }
         })
-        .await;
+        .await
+    }
+
+    pub(crate) async fn start_with(&mut self, node: usize, settings: Settings, runtime: Runtime) {
+        assert!(self.running[node].is_none(), "node {node} runs");
+        let storage = self.open(node).await;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (opened, clock) = (storage.clone(), Arc::clone(&self.clock));

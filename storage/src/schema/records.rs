@@ -1,6 +1,6 @@
 //! Values that belong to the state as a whole and to no noun of the domain.
 
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use domain::time::{Month, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,6 +29,9 @@ pub struct Meta {
     /// Those that are told of every execution.
     #[serde(default)]
     pub channels_of_all: u64,
+    /// What the cluster can do. Never falls.
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_first")]
+    pub level: FeatureLevel,
 }
 
 /// What only the nodes may know.
