@@ -335,12 +335,17 @@ impl From<Rejection> for ApiError {
             Rejection::EmailTaken => Self::conflict("an account with this email exists already"),
             Rejection::SpaceNotEmpty => Self::conflict("the space still has jobs; move or delete them first"),
             Rejection::TooManyOpen => Self::conflict("the job has too many unfinished executions"),
+            Rejection::LevelTooLow { .. } => {
+                Self::conflict("the cluster is being upgraded and cannot do this yet")
+            }
             Rejection::Stale => Self::Stale,
             Rejection::Exists => Self::Taken,
             Rejection::Answered => Self::Answered,
             Rejection::Restoring => Self::Restoring,
             // Answers to commands that no request of a client proposes, or that its handler acts on.
             Rejection::NoSuchNode
+            | Rejection::NodeRemoved
+            | Rejection::LevelUnsupported { .. }
             | Rejection::NoSuchDelivery
             | Rejection::NotClaimable
             | Rejection::NotRecorded(_)

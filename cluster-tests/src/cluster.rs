@@ -1,5 +1,7 @@
 //! A cluster of real `justrun server` processes on the loopback interface.
 
+mod members; // nodes that join and leave
+
 use crate::{
     Error,
     api::{Api, ClusterView},
@@ -85,6 +87,7 @@ struct Node {
     rpc: SocketAddr,
     /// What it is started as, if not as the others.
     binary: Option<Binary>,
+    place: members::Place,
     /// None while it is down on purpose.
     process: Option<NodeProcess>,
 }
@@ -103,13 +106,21 @@ impl Cluster {
                     api: (net.address(id), API_PORT).into(),
                     rpc: (net.address(id), RPC_PORT).into(),
                     binary: None,
+                    place: members::Place::Founder,
                     process: None,
                 };
                 (1..).take(settings.nodes).map(node).collect()
             }
             None => (1..)
                 .zip(free_addresses(settings.nodes * 2)?.chunks_exact(2))
-                .map(|(id, pair)| Node { id, api: pair[0], rpc: pair[1], binary: None, process: None })
+                .map(|(id, pair)| Node {
+                    id,
+                    api: pair[0],
+                    rpc: pair[1],
+                    place: members::Place::Founder,
+                    binary: None,
+                    process: None,
+                })
                 .collect(),
         };
         let client = Client::new(REQUEST_TIMEOUT);
@@ -195,7 +206,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Deadline`] with what it saw last.
     pub async fn whole(&self, deadline: Duration) -> Result<ClusterView, Error> {
-        let nodes = self.nodes.len();
+        let nodes = self.belonging().len();
         self.agreed("whole cluster", deadline, |view| view.not_whole(nodes)).await
     }
 
@@ -433,7 +444,7 @@ impl Cluster {
     fn launch(&mut self, id: u64) -> Result<(), Error> {
         let log = log_file(&self.log_path(id))?;
         let errors = log.try_clone().map_err(Error::io("open a log twice"))?;
-        let peers: Vec<_> = self.nodes.iter().map(|node| format!("{}={}", node.id, node.rpc)).collect();
+        let whose = self.whose(id);
         let (api, rpc) = (self.node(id).api, self.node(id).rpc);
 
         let program = &self.node(id).binary.as_ref().unwrap_or(&self.settings.binary).path;
@@ -457,7 +468,7 @@ impl Cluster {
             .arg(self.data_dir(id))
             .args(["--api-addr", &api.to_string()])
             .args(["--rpc-addr", &rpc.to_string()])
-            .args(["--cluster", &peers.join(",")])
+            .args(whose)
             .args(["--environment", "development"])
             .args(["--bootstrap-api-key", &self.key])
             .args(&self.settings.flags)

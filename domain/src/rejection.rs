@@ -1,6 +1,8 @@
 //! Every "no" the replicated state can say.
 
 use crate::execution::NotRecorded;
+use crate::id::NodeId;
+use crate::node::FeatureLevel;
 use serde::{Deserialize, Serialize};
 
 /// Why a command changed nothing. Part of the replicated log's answers: the same on every node.
@@ -30,6 +32,23 @@ pub enum Rejection {
     /// There is no such node.
     #[error("no such node")]
     NoSuchNode,
+    /// The node was removed from the cluster.
+    #[error("the node was removed from the cluster")]
+    NodeRemoved,
+    /// The cluster is not at the feature level that the command needs.
+    #[error("this needs feature level {needed}; see justrun cluster upgrade")]
+    LevelTooLow {
+        /// The level it needs.
+        needed: FeatureLevel,
+    },
+    /// A node's build does not support the feature level.
+    #[error("node {node} runs a build that supports feature level {supported} at most")]
+    LevelUnsupported {
+        /// Which node.
+        node: NodeId,
+        /// Up to which level its build goes.
+        supported: FeatureLevel,
+    },
     /// The id is taken.
     #[error("the id is taken")]
     Exists,

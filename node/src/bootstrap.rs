@@ -33,7 +33,7 @@ use crate::supervisor::{OnEnd, Phase, StopReason, Supervisor, TaskError};
 use domain::execution::Execution;
 use domain::id::NodeId;
 use domain::limits;
-use domain::node::SessionId;
+use domain::node::{Node, SessionId};
 use domain::time::Clock;
 use raft::Cluster;
 use std::io::ErrorKind;
@@ -48,6 +48,11 @@ use tokio_util::sync::CancellationToken;
 /// What the whole drain may take: requests under way may go on for 30 s (documented), and their outcomes
 /// still have to be recorded.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// Nodes in a cluster at most, by far.
+const NODES_MAX: usize = 1_000;
+/// What ending takes at most for a node that may not go on: there is nothing to record any more.
+const DISMISSED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The sockets of a node, bound before anything else so that a port in use stops the start at once.
 #[derive(Debug)]
@@ -90,13 +95,17 @@ pub enum RunError {
     Storage(#[from] storage::Error),
     /// Nothing says which cluster this node belongs to.
     #[error(
-        "data directory {} is empty: name the first members with --cluster 1=HOST:PORT,…; later starts do not need it",
+        "data directory {} is empty: name the first members with --cluster 1=HOST:PORT,…, or a member of the cluster that \
+         this node joins with --join HOST:PORT; later starts need neither",
         .0.display()
     )]
     NoCluster(PathBuf),
     /// Consensus cannot start.
     #[error("cannot start consensus")]
-    Raft(#[from] raft::StartError),
+    Raft(#[source] raft::StartError),
+    /// This node may not take part in the cluster, now or ever.
+    #[error(transparent)]
+    Dismissed(#[from] raft::Dismissed),
     /// The HTTP client cannot be set up.
     #[error(transparent)]
     Http(#[from] BuildError),
@@ -114,14 +123,24 @@ pub enum RunError {
     Open(#[from] tokio::task::JoinError),
 }
 
+impl From<raft::StartError> for RunError {
+    fn from(error: raft::StartError) -> Self {
+        match error {
+            raft::StartError::Dismissed(why) => Self::Dismissed(why),
+            error => Self::Raft(error),
+        }
+    }
+}
+
 impl RunError {
-    /// Whether the node has not come to run at all. Starting it again in the same way would not help.
+    /// Whether the node has not come to run at all, or may not go on. Starting it again in the same way would not help.
     #[must_use]
     pub fn stops_the_start(&self) -> bool {
         match self {
             Self::Storage(_)
             | Self::NoCluster(_)
             | Self::Raft(_)
+            | Self::Dismissed(_)
             | Self::Http(_)
             | Self::Mail(_)
             | Self::Socket(_)
@@ -150,7 +169,8 @@ pub async fn run(
             .await??
     };
     // Without members it would wait for ever for somebody to call it.
-    if settings.cluster.is_empty() && storage.log.bounds() == LogBounds::default() {
+    if settings.cluster.is_empty() && settings.join.is_none() && storage.log.bounds() == LogBounds::default()
+    {
         return Err(RunError::NoCluster(settings.data_dir));
     }
     let (api_addr, rpc_addr) = (listeners.api.local_addr()?, listeners.rpc.local_addr()?);
@@ -182,7 +202,14 @@ pub async fn run(
     let (recorder, recorder_handle) = recorder(cluster.clone(), Arc::clone(&sleeper), holding.clone());
     supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
 
-    let egress = egress(&settings);
+    let known: Vec<Node> = cluster
+        .state()
+        .view()
+        .prefix::<Nodes>(&[], None, NODES_MAX)?
+        .into_iter()
+        .map(|(_, node)| node)
+        .collect();
+    let egress = egress(&settings, &known);
     let lookout = Lookout::new(cluster.state().clone(), node, holding.clone());
     let client = HttpClient::new(HttpSettings::new(egress.clone()))?;
     let (executor, executor_handle) = Executor::new(
@@ -266,6 +293,7 @@ pub async fn run(
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
     let (key_use, key_use_handle) = api::key_use::Service::new(cluster.clone());
     supervisor.spawn("key-use", Phase::Api, OnEnd::Log, |stop| endless(key_use.run(stop)));
+    let consensus_of = cluster.clone();
     let router = api::router(api::Deps {
         cluster,
         clock,
@@ -288,6 +316,14 @@ pub async fn run(
     });
 
     let failed = tokio::select! {
+        biased;
+        why = consensus_of.dismissed() => {
+            // What it holds has been given to others, who do not answer it any more.
+            // Consensus goes first, so that nobody waits for it.
+            supervisor.stop_token(Phase::Storage).cancel();
+            supervisor.drain(DISMISSED_TIMEOUT).await;
+            return Err(why.into());
+        }
         () = stop.cancelled() => None,
         reason = supervisor.failed() => Some(reason),
     };
@@ -384,9 +420,12 @@ fn mint_session(storage: &Storage, node: NodeId, clock: &dyn Clock) -> Result<Se
 
 /// What jobs may call. What nodes say to each other is not for outsiders, and a job that calls the API of
 /// its own cluster is allowed only where private targets are.
-fn egress(settings: &ServerSettings) -> EgressPolicy {
+///
+/// Of members that have joined, those that are `known` when the node starts.
+fn egress(settings: &ServerSettings, known: &[Node]) -> EgressPolicy {
     let mut policy = settings.egress.clone();
-    for own in settings.cluster.values().chain([&settings.advertise_rpc_addr]) {
+    let told = settings.cluster.values().chain(&settings.join).chain([&settings.advertise_rpc_addr]);
+    for own in told.chain(known.iter().map(|node| &node.rpc_addr)) {
         if let Ok(address) = own.parse() {
             policy.refused_endpoints.insert(address);
         } else if let Some((name, Ok(port))) = own.rsplit_once(':').map(|(name, port)| (name, port.parse())) {
@@ -406,6 +445,7 @@ fn raft_settings(settings: &ServerSettings, session: SessionId) -> raft::Setting
         rpc_addr: settings.advertise_rpc_addr.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tls: settings.rpc_tls.clone(),
+        join: settings.join.clone(),
         ..raft::Settings::new(
             settings.node_id,
             session,
@@ -433,10 +473,12 @@ mod tests {
                     --rpc-addr 127.0.0.1:9080 --cluster 1=node1.internal:9081,2=10.0.0.2:9080";
         let args = line.split_whitespace().map(Into::into);
         let Ok(Invocation::Server(settings)) = config::parse(args, |_| None) else { panic!("{line}") };
-        let policy = egress(&settings);
+        let joined = Node { rpc_addr: "10.0.0.4:9080".to_owned(), ..crate::samples::node(4) };
+        let policy = egress(&settings, &[joined]);
         for url in [
             "http://NODE1.internal.:9081/x",
             "http://10.0.0.2:9080",
+            "http://10.0.0.4:9080",
             "http://localhost.:9081",
             "http://[::1]:9080",
         ] {

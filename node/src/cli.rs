@@ -47,6 +47,8 @@ pub(crate) enum Command {
     ///       --cluster 1=10.0.0.1:9080,2=10.0.0.2:9080,3=10.0.0.3:9080
     ///       --cluster-secret-file /etc/justrun/secret
     ///
+    /// Another one joins them later with --join 10.0.0.1:9080 in place of --cluster.
+    ///
     /// SIGTERM stops it cleanly: running requests may finish and their results are recorded.
     #[command(after_help = LAYERS, args_override_self = true, verbatim_doc_comment)]
     Server(Box<ServerArgs>),
@@ -101,6 +103,12 @@ impl Command {
             Self::Backup(args) => (&["backup"], &args.access.config),
             Self::Verify(args) => (&["verify"], &args.access.config),
             Self::Restore(args) => (&["restore"], &args.access.config),
+            Self::Cluster(ClusterCommand::Upgrade(args)) => (&["cluster", "upgrade"], &args.config),
+            Self::Cluster(ClusterCommand::Add(args)) => (&["cluster", "add"], &args.access.config),
+            Self::Cluster(ClusterCommand::Remove(args)) => (&["cluster", "remove"], &args.access.config),
+            Self::Cluster(ClusterCommand::TransferLeader(args)) => {
+                (&["cluster", "transfer-leader"], &args.access.config)
+            }
         };
         (path, config.as_deref())
     }
@@ -153,6 +161,11 @@ pub(crate) struct ServerArgs {
     /// cluster exists
     #[arg(long, value_name = "1=HOST:PORT,2=HOST:PORT,…")]
     pub(crate) cluster: Option<String>,
+    /// Instead of --cluster, for a node that joins a cluster that exists: the rpc address of any member. It is asked to
+    /// add this node, for as long as it takes; the node learns first, and votes once it has caught up. Needs
+    /// --advertise-rpc-addr when --rpc-addr is 0.0.0.0. Harmless once this node belongs to the cluster
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) join: Option<String>,
     /// What nodes prove to each other that they belong together by. Better in the environment or a
     /// file than on the command line, where everybody on this machine can read it (required)
     #[arg(long, value_name = "SECRET")]

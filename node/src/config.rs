@@ -161,6 +161,8 @@ pub struct ServerSettings {
     pub advertise_rpc_addr: String,
     /// The first members and their `host:port`; this node is among them unless it is empty.
     pub cluster: BTreeMap<NodeId, String>,
+    /// Whom an empty node asks to be added, `host:port`. Not beside `cluster`.
+    pub join: Option<String>,
     /// What nodes prove to each other that they belong together by. Not empty.
     pub cluster_secret: Secret,
     /// How nodes speak to each other; in the clear without it.
@@ -264,6 +266,13 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             format!("does not name node {node_id}, which --node-id says this is"),
         ));
     }
+    let join = args.join;
+    if let Some(addr) = &join {
+        host_port("join", addr)?;
+        if !cluster.is_empty() {
+            return Err(ConfigError::new("give --cluster or --join, not both"));
+        }
+    }
     let cluster_secret = cluster_secret(args.cluster_secret, args.cluster_secret_file)?;
     let api_addr = listen_addr("api-addr", args.api_addr.as_deref().unwrap_or("0.0.0.0:8080"))?;
     let rpc_addr = listen_addr("rpc-addr", args.rpc_addr.as_deref().unwrap_or("0.0.0.0:9080"))?;
@@ -276,6 +285,11 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
             given
         }
         (None, Some(entry)) => entry.clone(),
+        // Others would be told of an address that means themselves.
+        (None, None) if join.is_some() && rpc_addr.ip().is_unspecified() => {
+            let message = "is required with --join, unless --rpc-addr names the address by which others reach this node";
+            return Err(invalid("advertise-rpc-addr", message));
+        }
         (None, None) => reachable(rpc_addr).to_string(),
     };
     let tls = tls::api(args.tls_cert, args.tls_key)?;
@@ -300,6 +314,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         tls,
         advertise_rpc_addr,
         cluster,
+        join,
         cluster_secret,
         rpc_tls: tls::rpc(args.rpc_tls)?,
         environment,

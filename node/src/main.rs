@@ -59,7 +59,11 @@ fn operate(settings: OperatorSettings) -> ExitCode {
         Err(error) => return fail(&error),
     };
     let clock = SystemClock::new();
-    match runtime.block_on(operator::run(settings, &clock, std::io::stdin().lock())) {
+    let mut progress = |line: &str| {
+        // Nobody is left to be told when standard error is closed.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    };
+    match runtime.block_on(operator::run(settings, &clock, std::io::stdin().lock(), &mut progress)) {
         // A key that cannot be shown is lost, so that is a failure here.
         Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => ExitCode::SUCCESS,

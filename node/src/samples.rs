@@ -2,7 +2,7 @@
 
 use domain::id::{AccountId, JobId, NodeId, SpaceId};
 use domain::job::{Delivery, Job, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
-use domain::node::{Incarnation, Node, SessionId};
+use domain::node::{FeatureLevel, Incarnation, Node, SessionId};
 use domain::space::Space;
 use domain::time::Timestamp;
 
@@ -59,6 +59,7 @@ pub(crate) fn node(id: u64) -> Node {
         api_url: String::new(),
         rpc_addr: String::new(),
         version: String::new(),
+        level: FeatureLevel::FIRST,
         registered_at: Timestamp::EPOCH,
         draining: false,
         expired_at: None,

@@ -123,6 +123,32 @@ async fn a_node_says_what_it_belongs_to_once_and_leaves_no_colours_in_the_log() 
 }
 
 #[tokio::test]
+async fn a_node_that_may_not_join_ends_with_why() {
+    let dir = TempDir::new().unwrap();
+    let (_node, said) = running(&dir.path().join("1")).await;
+    let rpc = said.iter().find_map(|line| line.split_once(" rpc=")).map(|(_, rest)| rest);
+    let rpc = rpc.and_then(|rest| rest.split_whitespace().next()).unwrap_or_else(|| panic!("{said:?}"));
+    let check = async |node: &str, secret: &str, expected: &str| {
+        let data_dir = dir.path().join(format!("{node}-{secret}")).display().to_string();
+        let addr = "--rpc-addr=127.0.0.1:0";
+        let args = ["server", node, "--api-addr=127.0.0.1:0", addr, "--join", rpc, "--data-dir", &data_dir];
+        let mut command = justrun(&args);
+        command.env("JUSTRUN_CLUSTER_SECRET", secret);
+        let (code, lines) = ended(command).await;
+        assert_eq!(code, Some(2), "{lines:?}");
+        let complaints = lines.iter().filter(|line| !line.contains(" INFO ")).count();
+        assert_eq!(complaints, 1, "{lines:?}");
+        let last = lines.last().unwrap();
+        assert!(
+            last.starts_with("justrun: cannot join the cluster: ") && last.contains(expected),
+            "{lines:?}"
+        );
+    };
+    check("--node-id=2", "another", "refuses this cluster secret").await;
+    check("--node-id=1", "secret", " is node 1 already; give this one another --node-id").await;
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_named_with_its_flag() {
     let dir = TempDir::new().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,9 @@
 //! What a backup file says of itself, and whether it is good.
 
 use crate::codec::{self, DecodeError, Mark};
+use crate::level::SUPPORTED;
 use crate::settings::PROPOSAL_BYTES_MAX;
+use domain::node::FeatureLevel;
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::io::Read;
@@ -48,6 +50,8 @@ pub struct Summary {
     pub jobs: u64,
     /// How many executions in the histories of all jobs.
     pub executions: u64,
+    /// What the cluster it was taken of could do.
+    level: FeatureLevel,
     /// Whether it holds what session tokens are signed with.
     has_session_key: bool,
 }
@@ -64,6 +68,12 @@ pub enum UnusableBackup {
     /// A part is too large for an entry of the log.
     #[error("one of its parts has {0} bytes, more than an entry of the log may have")]
     PartTooLarge(usize),
+    /// It holds what this build cannot read.
+    #[error("it is of feature level {level}, and this build supports {SUPPORTED} at most")]
+    TooNew {
+        /// Its level.
+        level: FeatureLevel,
+    },
     /// There is nothing in it to go on with.
     #[error("it was taken before the cluster had an account")]
     Empty,
@@ -113,6 +123,7 @@ pub fn inspect_with(
         accounts: 0,
         jobs: 0,
         executions: 0,
+        level: FeatureLevel::FIRST,
         has_session_key: false,
     };
     let unreadable = |error: storage::Error| BackupError::Unreadable(error.to_string());
@@ -126,6 +137,9 @@ pub fn inspect_with(
     }
     summary.parts = reader.parts();
     summary.number = reader.number();
+    if summary.level > SUPPORTED {
+        return Err(UnusableBackup::TooNew { level: summary.level });
+    }
     if summary.accounts == 0 || !summary.has_session_key {
         return Err(UnusableBackup::Empty);
     }
@@ -143,7 +157,7 @@ impl Summary {
         } else if record.is::<SecretsOf>() {
             self.has_session_key = true;
         } else if let Some(((), meta)) = record.read::<Metas>()? {
-            self.at = meta.now;
+            (self.at, self.level) = (meta.now, meta.level);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@
 use crate::command::{Command, Proposal, Reply};
 use crate::types::{Entry, LeaderId, LogId, Membership, Payload, StoredMembership, Vote};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use domain::node::FeatureLevel;
 use domain::time::Timestamp;
 use openraft::EntryPayload;
 use openraft::impls::BasicNode;
@@ -285,12 +286,19 @@ pub(crate) struct Mark {
     pub(crate) digest: Option<Digest>,
     /// The members as of that entry.
     pub(crate) membership: StoredMembership,
+    /// The feature level as of that entry: it says whether this build may read the rest.
+    pub(crate) level: FeatureLevel,
 }
 
 /// Before the first entry.
 impl Default for Mark {
     fn default() -> Self {
-        Self { applied: None, digest: Some(Digest::default()), membership: StoredMembership::default() }
+        Self {
+            applied: None,
+            digest: Some(Digest::default()),
+            membership: StoredMembership::default(),
+            level: FeatureLevel::FIRST,
+        }
     }
 }
 
@@ -301,6 +309,8 @@ struct MarkRecord {
     membership: MembershipRecord,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     digest: Option<u64>,
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_first")]
+    level: FeatureLevel,
 }
 
 fn to_parts(id: &LogId) -> (u64, u64, u64) {
@@ -318,6 +328,7 @@ pub(crate) fn encode_mark(mark: &Mark) -> Bytes {
         membership_at: mark.membership.log_id().as_ref().map(to_parts),
         membership: mark.membership.membership().into(),
         digest: mark.digest.map(Digest::to_u64),
+        level: mark.level,
     })
     .into()
 }
@@ -330,5 +341,19 @@ pub(crate) fn decode_mark(bytes: &[u8]) -> Result<Mark, DecodeError> {
         None => StoredMembership::default(),
     };
     let digest = record.digest.map(Digest::from_u64);
-    Ok(Mark { applied: record.applied.map(from_parts), digest, membership })
+    Ok(Mark { applied: record.applied.map(from_parts), digest, membership, level: record.level })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_says_at_which_level_it_was_written_once_that_is_not_the_first() {
+        let raised = Mark { level: FeatureLevel(2), ..Mark::default() };
+        assert_eq!(decode_mark(&encode_mark(&raised)).unwrap(), raised);
+        let first = encode_mark(&Mark::default());
+        assert_eq!(decode_mark(&first).unwrap().level, FeatureLevel::FIRST);
+        assert!(!first.windows(5).any(|bytes| bytes == b"level"), "as it was before there were levels");
+    }
 }

@@ -86,7 +86,7 @@ impl Contact {
         self.shared.known.lock().belief.is_astray(now)
     }
 
-    /// How long ago each other voter was heard of, counted from when this node began to lead at the earliest.
+    /// How long ago each other member was heard of, counted from when this node began to lead at the earliest.
     /// Empty while it does not lead.
     #[must_use]
     pub fn heard(&self) -> BTreeMap<NodeId, Duration> {
@@ -99,8 +99,8 @@ impl Contact {
         metrics
             .membership_config
             .membership()
-            .voter_ids()
-            .map(NodeId)
+            .nodes()
+            .map(|(node, _)| NodeId(*node))
             .filter(|node| *node != self.shared.me)
             .map(|node| {
                 let heard =
@@ -110,11 +110,28 @@ impl Contact {
             .collect()
     }
 
-    /// How far each other node has applied the log, by its last sign of life while this one leads.
+    /// How far each other member has applied the log, by its last sign of life while this one leads.
     #[must_use]
     pub fn applied(&self) -> BTreeMap<NodeId, u64> {
+        let metrics = self.shared.metrics();
+        let membership = metrics.membership_config.membership();
         let known = self.shared.known.lock();
-        known.heard.iter().map(|(node, (_, applied))| (*node, *applied)).collect()
+        let members = known.heard.iter().filter(|(node, _)| membership.get_node(&node.0).is_some());
+        members.map(|(node, (_, applied))| (*node, *applied)).collect()
+    }
+
+    /// The other nodes that have given a sign of life within this time, to this node as the leader.
+    pub(crate) fn live(&self, within: Duration) -> BTreeSet<NodeId> {
+        let now = self.shared.clock.elapsed();
+        let known = self.shared.known.lock();
+        let since = known.leads_since.unwrap_or(now).max(now.saturating_sub(within));
+        known.heard.iter().filter(|(_, (heard, _))| *heard >= since).map(|(node, _)| *node).collect()
+    }
+
+    /// Whether this node has led for so long that it has heard of everybody who is alive.
+    pub(crate) fn has_led_for(&self, a_while: Duration) -> bool {
+        let now = self.shared.clock.elapsed();
+        self.shared.known.lock().leads_since.is_some_and(|since| now.saturating_sub(since) >= a_while)
     }
 
     /// How far each member is, as the leader said last. Empty while that is not known.

@@ -1,5 +1,6 @@
 //! What can go wrong, as far as a caller acts differently.
 
+use crate::belonging::Dismissed;
 use crate::codec::DecodeError;
 use domain::rejection::Rejection;
 use std::io;
@@ -67,6 +68,9 @@ pub enum StartError {
     /// What is on disk cannot be used.
     #[error("the log or the state cannot be used")]
     Storage(#[source] io::Error),
+    /// The node may not take part any more.
+    #[error(transparent)]
+    Dismissed(#[from] Dismissed),
     /// Consensus refused to start.
     #[error("consensus cannot start: {0}")]
     Consensus(String),

@@ -8,13 +8,16 @@
 pub mod apply; // one proposal, applied
 pub mod backup; // what a backup file says of itself
 mod belief; // in this node's wall clock
+mod belonging; // who was removed
 pub mod changes; // hints for the scheduler
 pub mod codec; // proposals, entries and marks to bytes
 pub mod command; // THE TABLE: what can change the state
 mod contact; // who has heard of whom
 mod digest; // by which replicas are compared
 mod error;
+pub mod level; // THE LEVELS: what may be written when
 mod log_store; // openraft's log over storage::Log
+mod members; // who joins and who leaves
 mod network; // gRPC
 mod office; // what a leader does for others
 mod overview; // the cluster as one node sees it
@@ -29,11 +32,13 @@ mod tls; // certificates of nodes
 mod types; // openraft's generics
 mod waiters; // who waits for which proposal
 
+pub use belonging::Dismissed;
 pub use changes::ChangesReceiver;
 pub use contact::Contact;
 pub use digest::Position;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;
+pub use members::MemberChange;
 pub use network::{AccountSummary, BackupStream, Operator, OperatorError};
 pub use overview::{MemberOverview, Overview, Restoring, Role};
 pub use quotas::{Granted, Take};
@@ -42,13 +47,15 @@ pub use state_machine::StateMachine;
 pub use tls::{Tls, TlsError};
 pub use types::{Payload, TypeConfig};
 
+use belonging::Belonging;
 use changes::ChangesSender;
 use command::{Applied, Command, RegisterNode, Reply};
 use domain::id::NodeId;
-use domain::node::Incarnation;
+use domain::node::{FeatureLevel, Incarnation};
 use domain::rejection::Rejection;
 use domain::time::Clock;
 use futures::future::BoxFuture;
+use members::Members;
 use network::{Network, Peers};
 use office::Office;
 use openraft::async_runtime::WatchReceiver;
@@ -59,7 +66,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use storage::{State, Storage};
+use storage::schema::Metas;
+use storage::{Read, State, Storage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +78,8 @@ use waiters::Waiters;
 const PAYLOAD_ENTRIES_MAX: u64 = 64;
 /// How long an answer may take that is on its way when its deadline passes.
 const ANSWER_GRACE: Duration = Duration::from_millis(50);
+/// How long a node goes on that was removed, so that the operator who asked it to remove itself has the answer.
+const PARTING: Duration = Duration::from_millis(300);
 /// How long a transfer of leadership may take.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a transfer looks whether it has come about.
@@ -161,18 +171,29 @@ impl Cluster {
         let receiver = changes.receiver();
         let waiters = Waiters::new(settings.node, settings.session);
         let (applied_sender, applied) = watch::channel(0);
-        let machine = StateMachine::with(storage.state.clone(), changes, waiters.clone(), applied_sender)
+        let belonging = Belonging::new(settings.node, settings.supported);
+        let state = storage.state.clone();
+        let machine = StateMachine::with(state, changes, waiters.clone(), belonging.clone(), applied_sender)
             .map_err(StartError::Storage)?;
+        if let Some(why) = belonging.dismissal() {
+            return Err(why.into());
+        }
         let snapshot_bytes = machine.snapshot_bytes();
-        let peers = Peers::new(settings.secret.clone(), settings.tls.clone(), settings.members.clone());
+        let (secret, tls) = (settings.secret.clone(), settings.tls.clone());
+        let peers = Peers::new(settings.node, secret, tls, settings.members.clone(), belonging.clone());
         let log = LogStore::new(storage.log.clone());
         let raft = Raft::new(settings.node.0, Arc::new(config), Network::new(peers.clone()), log, machine)
             .await
-            .map_err(|error| StartError::Consensus(error.to_string()))?;
+            // Of what the log holds, some is applied right away.
+            .map_err(|error| match belonging.dismissal() {
+                Some(why) => why.into(),
+                None => StartError::Consensus(error.to_string()),
+            })?;
 
+        peers.follow(raft.metrics());
         let contact = Contact::new(settings.node, Arc::clone(&clock), raft.clone(), settings.lease());
-        let office = Office::new(settings.node, raft.clone(), peers, contact, clock);
-        services::abstain_if_empty(&office, &settings.members).await;
+        let office = Office::new(settings.node, raft.clone(), peers, contact, belonging.clone(), clock);
+        services::abstain_if_empty(&office, &settings).await;
         let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
         let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
         let stop = CancellationToken::new();
@@ -187,11 +208,12 @@ impl Cluster {
             stop: stop.clone(),
         };
         let cluster = Self { shared: Arc::new(shared) };
+        let members = Members::new(cluster.clone());
         let server = network::serve(
             listener,
             office.clone(),
             storage.state,
-            cluster.clone(),
+            members.clone(),
             settings.clone(),
             stop.clone(),
         );
@@ -212,11 +234,12 @@ impl Cluster {
         let fold =
             services::fold(raft.clone(), storage.log, snapshot_bytes, settings.snapshots, stop.clone());
         let services: Vec<Service> = vec![
-            ("consensus", Box::pin(services::watch(raft, stop.clone()))),
+            ("consensus", Box::pin(services::watch(raft, belonging, stop.clone()))),
             ("state", Box::pin(services::watch_state(cluster.state().clone(), stop.clone()))),
             ("rpc", Box::pin(server)),
             ("proposer", endless(proposer.run(stop.clone()))),
-            ("reads", endless(reads.run(stop))),
+            ("reads", endless(reads.run(stop.clone()))),
+            ("members", endless(members.keep(stop))),
             ("contact", endless(touch)),
             ("snapshots", endless(fold)),
         ];
@@ -279,8 +302,23 @@ impl Cluster {
             api_url: settings.api_url.clone(),
             rpc_addr: settings.rpc_addr.clone(),
             version: settings.version.clone(),
+            level: settings.supported,
         };
-        match self.propose(Command::RegisterNode(command)).await? {
+        let belonging = &self.shared.office.belonging;
+        let answer = match self.propose(Command::RegisterNode(command)).await {
+            // It ends for another reason than that it was not registered; see `dismissed`.
+            Err(ProposeError::Rejected(Rejection::NodeRemoved)) => {
+                belonging.dismiss(Dismissed::Removed(settings.node));
+                return Err(ProposeError::NoLeader);
+            }
+            Err(ProposeError::Rejected(Rejection::LevelUnsupported { .. })) => {
+                let level = self.level().unwrap_or(settings.supported);
+                belonging.dismiss(Dismissed::TooOld { level, supported: settings.supported });
+                return Err(ProposeError::NoLeader);
+            }
+            answer => answer?,
+        };
+        match answer {
             Applied::Registered(incarnation) => Ok(incarnation),
             Applied::Done | Applied::Claimed(_) | Applied::All(_) | Applied::Swept(_) => {
                 Err(ProposeError::Rejected(Rejection::UnknownSession))
@@ -306,6 +344,14 @@ impl Cluster {
     /// nobody who could count is reached within `patience`.
     pub async fn take(&self, take: Take, patience: Duration) -> Option<Granted> {
         timeout(patience, self.shared.office.take(take)).await.ok().flatten()
+    }
+
+    /// What the cluster can do, as far as this node has applied the log.
+    ///
+    /// # Errors
+    /// When the storage is broken.
+    pub fn level(&self) -> Result<FeatureLevel, storage::Error> {
+        Ok(self.state().view().get::<Metas>(&())?.unwrap_or_default().level)
     }
 
     /// The state as this node has it.
@@ -355,22 +401,47 @@ impl Cluster {
     /// # Errors
     /// [`TransferError`].
     pub async fn transfer_leadership(&self) -> Result<(), TransferError> {
+        self.hand_over(None).await.map(drop)
+    }
+
+    /// Gives leadership to `successor`, or to the member that is furthest, if this node has it. Who leads then, unless
+    /// that is not known in time.
+    async fn hand_over(&self, successor: Option<NodeId>) -> Result<Option<NodeId>, TransferError> {
         let status = self.status();
         if !status.is_leader() {
             return Err(TransferError::NotLeader);
         }
         let others = status.members.iter().filter(|member| member.voter && member.id != status.node);
-        let successor = others.max_by_key(|member| member.matched).ok_or(TransferError::NoSuccessor)?;
+        let furthest = || others.max_by_key(|member| member.matched).map(|member| member.id);
+        let successor = successor.or_else(furthest).ok_or(TransferError::NoSuccessor)?;
         let raft = &self.shared.office.raft;
-        if raft.trigger().transfer_leader(successor.id.0).await.is_err() {
+        if raft.trigger().transfer_leader(successor.0).await.is_err() {
             return Err(TransferError::NotLeader);
         }
+        let deadline = Instant::now() + TRANSFER_TIMEOUT;
         let gone = async {
             while raft.metrics().borrow_watched().state == ServerState::Leader {
                 tokio::time::sleep(TRANSFER_INTERVAL).await;
             }
         };
-        timeout(TRANSFER_TIMEOUT, gone).await.map_err(|_| TransferError::TimedOut)
+        timeout_at(deadline, gone).await.map_err(|_| TransferError::TimedOut)?;
+        let known = async {
+            loop {
+                if let Some(leader) = self.shared.office.leader() {
+                    return leader;
+                }
+                tokio::time::sleep(TRANSFER_INTERVAL).await;
+            }
+        };
+        Ok(timeout_at(deadline, known).await.ok())
+    }
+
+    /// Waits until this node may not take part any more: it was removed, or may not join. It must end then, and
+    /// what it holds is others' already.
+    pub async fn dismissed(&self) -> Dismissed {
+        let why = self.shared.office.belonging.dismissed().await;
+        tokio::time::sleep(PARTING).await;
+        why
     }
 
     /// Ends consensus on this node, and with it the services. What is not answered by now stays so.

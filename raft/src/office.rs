@@ -1,6 +1,8 @@
 //! What a leader does for others, and the way to whoever leads.
 
+use crate::belonging::Belonging;
 use crate::contact::Contact;
+use crate::members::{MemberChange, Unchanged};
 use crate::network::Peers;
 use crate::quotas::{Granted, Quotas, Take};
 use crate::settings::PROPOSAL_BYTES_MAX;
@@ -17,6 +19,7 @@ use proto::cluster::{
     PingRequest, ProposeRequest, ReadIndexRequest, SupportRequest, TakeRequest, ping_response,
     propose_response, read_index_response, take_response,
 };
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +47,7 @@ pub(crate) struct Office {
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     pub(crate) contact: Contact,
+    pub(crate) belonging: Belonging,
     /// Whether this node may vote. One that has lost its disk has forgotten what it voted for and what it had
     /// acknowledged, so it may not until it has all of that again.
     pub(crate) may_vote: Arc<AtomicBool>,
@@ -54,12 +58,20 @@ pub(crate) struct Office {
 }
 
 impl Office {
-    pub(crate) fn new(me: NodeId, raft: Raft, peers: Peers, contact: Contact, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(
+        me: NodeId,
+        raft: Raft,
+        peers: Peers,
+        contact: Contact,
+        belonging: Belonging,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             me,
             raft,
             peers,
             contact,
+            belonging,
             may_vote: Arc::new(AtomicBool::new(true)),
             clock,
             quotas: Quotas::default(),
@@ -117,8 +129,9 @@ impl Office {
                 None => Err(Refused::Unknown),
             },
             Err(status) if never_sent(&status) => Err(Refused::NotLeader(None)),
-            Err(status) => Err(match status.code() {
+            Err(status) => Err(match self.heeded(&status).code() {
                 Code::Unauthenticated
+                | Code::PermissionDenied
                 | Code::FailedPrecondition
                 | Code::InvalidArgument
                 | Code::Unimplemented => Refused::NotLeader(None),
@@ -141,10 +154,14 @@ impl Office {
         if !support::is_enough(self.raft.metrics().borrow_watched().membership_config.membership()) {
             return None;
         }
-        let (other, _) = self.contact.heard().into_iter().min_by_key(|(_, since)| *since)?;
+        let voters: BTreeSet<u64> =
+            self.raft.metrics().borrow_watched().membership_config.membership().voter_ids().collect();
+        let heard = self.contact.heard().into_iter().filter(|(node, _)| voters.contains(&node.0));
+        let (other, _) = heard.min_by_key(|(_, since)| *since)?;
         let mut client = self.peers.cluster(other).ok()?;
         let asked = tokio::time::timeout(SUPPORT_TIMEOUT, client.support(SupportRequest {})).await;
-        asked.ok()?.ok()?.into_inner().support.map(Into::into)
+        let answer = asked.ok()?.inspect_err(|refusal| self.belonging.heed(refusal));
+        answer.ok()?.into_inner().support.map(Into::into)
     }
 
     async fn read_index_with(&self, support: Support) -> Option<u64> {
@@ -188,8 +205,28 @@ impl Office {
                 }
                 None => Err(Refused::Unknown),
             },
-            Ok(Err(_)) | Err(_) => Err(Refused::Unknown),
+            Ok(Err(status)) => {
+                self.heeded(&status);
+                Err(Refused::Unknown)
+            }
+            Err(_) => Err(Refused::Unknown),
         }
+    }
+
+    /// Has the leader change the members.
+    pub(crate) async fn change_at(&self, leader: NodeId, change: &MemberChange) -> Result<(), Unchanged> {
+        let Ok(mut client) = self.peers.admin(leader) else { return Err(Unchanged::NotLeader(None)) };
+        match client.change_members(change.to_request(true)).await {
+            Ok(response) => Unchanged::from_response(response.into_inner()),
+            Err(status) if never_sent(&status) => Err(Unchanged::NotLeader(None)),
+            Err(status) => Err(Unchanged::Unknown(self.heeded(&status).message().to_owned())),
+        }
+    }
+
+    /// A refusal, which this node has looked at: it may have been removed.
+    fn heeded<'a>(&self, refusal: &'a Status) -> &'a Status {
+        self.belonging.heed(refusal);
+        refusal
     }
 
     /// Counts at the leader, whoever that is.
@@ -231,7 +268,8 @@ impl Office {
         let mut client = self.peers.cluster(leader).ok()?;
         let clock = Some(self.contact.clock_for(leader));
         let asked = client.ping(PingRequest { node: self.me.0, session, applied, clock });
-        match tokio::time::timeout(timeout, asked).await.ok()?.ok()?.into_inner().result? {
+        let answer = tokio::time::timeout(timeout, asked).await.ok()?;
+        match answer.inspect_err(|status| self.belonging.heed(status)).ok()?.into_inner().result? {
             ping_response::Result::Heard(heard) => Some(heard),
             ping_response::Result::NotLeader(_) => None,
         }

@@ -4,9 +4,9 @@
 use crate::{Cluster, Member, Position};
 use domain::id::NodeId;
 use domain::limits;
-use domain::node::Node;
+use domain::node::{FeatureLevel, Node};
 use std::collections::BTreeMap;
-use storage::schema::{Nodes, Restore, RestoreStage, Restores, ShardMaps};
+use storage::schema::{Metas, Nodes, Restore, RestoreStage, Restores, ShardMaps};
 use storage::{Digest, Read};
 
 /// Registered nodes read at once: more than a cluster ever has.
@@ -26,6 +26,8 @@ pub struct Overview {
     /// The chain over what was written up to that entry: the same on all nodes. Unknown while its state goes back to a build
     /// that kept none.
     pub digest: Option<Digest>,
+    /// What the cluster can do.
+    pub level: FeatureLevel,
     /// Rises with every deal of the shards.
     pub shard_map_version: u64,
     /// All members.
@@ -74,6 +76,8 @@ pub struct MemberOverview {
     pub shards: u64,
     /// The release it runs, once it has registered.
     pub version: Option<String>,
+    /// The highest feature level it supports, once it has registered.
+    pub level: Option<FeatureLevel>,
 }
 
 /// A member's part in consensus.
@@ -102,6 +106,16 @@ impl Role {
     }
 }
 
+impl Overview {
+    /// The level to which `justrun cluster upgrade` would bring the cluster, if all members have said what they support and
+    /// that is more than what it has.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<FeatureLevel> {
+        let supported: Option<Vec<FeatureLevel>> = self.members.iter().map(|member| member.level).collect();
+        supported?.into_iter().min().filter(|lowest| *lowest > self.level)
+    }
+}
+
 impl Cluster {
     /// The cluster as this node sees it.
     ///
@@ -114,12 +128,13 @@ impl Cluster {
             // Whoever led when it was last heard of may lead no more.
             status.leader = None;
         }
-        let (nodes, shards, position, restore) = {
+        let (nodes, shards, level, position, restore) = {
             let view = self.state().view();
             let nodes: BTreeMap<NodeId, Node> =
                 view.prefix::<Nodes>(&[], None, NODES_MAX)?.into_iter().collect();
             let shards = view.get::<ShardMaps>(&())?.unwrap_or_default();
-            (nodes, shards, Position::of(&view)?, view.get::<Restores>(&())?)
+            let level = view.get::<Metas>(&())?.unwrap_or_default().level;
+            (nodes, shards, level, Position::of(&view)?, view.get::<Restores>(&())?)
         };
         let role = |member: &Member| {
             if status.leader == Some(member.id) {
@@ -142,6 +157,7 @@ impl Cluster {
                 applied: if member.id == status.node { Some(position.applied) } else { member.matched },
                 shards: shards.owned_by(member.id).count() as u64,
                 version: node.map(|node| node.version.clone()),
+                level: node.map(|node| node.level),
             }
         });
         Ok(Overview {
@@ -150,6 +166,7 @@ impl Cluster {
             term: status.term,
             applied: position.applied,
             digest: position.digest,
+            level,
             shard_map_version: shards.version,
             members: members.collect(),
             restoring: restore.as_ref().map(Restoring::of),

@@ -1,20 +1,23 @@
 //! What runs beside consensus as long as it does.
 
+use crate::belonging::{Belonging, Dismissed};
 use crate::error::ServiceError;
+use crate::members::MemberChange;
+use crate::network::{Operator, OperatorError};
 use crate::office::Office;
 use crate::settings::{Settings, SnapshotSettings};
 use crate::types::Raft;
 use domain::id::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::BasicNode;
-use proto::cluster::FormationRequest;
+use proto::cluster::{FormationRequest, FormationResponse};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use storage::{Log, State};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How long a peer may take to say whether the cluster exists.
@@ -23,6 +26,11 @@ const FORMATION_TIMEOUT: Duration = Duration::from_millis(500);
 const FORMATION_INTERVAL: Duration = Duration::from_millis(200);
 /// Rounds after which silent peers no longer hold up the first election. They find the cluster formed later on.
 const FORMATION_ROUNDS: u32 = 8;
+/// Wait before a cluster that could not be joined is asked again, and before that is said again for the same reason.
+const JOIN_INTERVAL: Duration = Duration::from_millis(500);
+const JOIN_REMINDER: Duration = Duration::from_secs(30);
+/// How often a node that knows of no leader asks the others whether it still belongs to them.
+const FORLORN_INTERVAL: Duration = Duration::from_secs(1);
 /// An unanswered sign of life is given up after so many intervals.
 const PING_PATIENCE: u32 = 2;
 /// Intervals for which a leader whose clock is astray waits before it gives its office to another.
@@ -38,7 +46,7 @@ pub(crate) async fn keep_in_touch(
     stop: CancellationToken,
 ) {
     let formed = async {
-        form(&office, &settings.members).await;
+        form(&office, &settings).await;
         if !office.may_vote.load(Ordering::Acquire) {
             // Signs of life go on meanwhile: the leader is to know how far this node is.
             tokio::select! {
@@ -63,10 +71,18 @@ async fn signs_of_life(office: &Office, settings: &Settings, mut applied: watch:
     let mut ticks = interval(settings.ping_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut astray = 0;
+    let mut asked: Option<Instant> = None;
     loop {
         ticks.tick().await;
         office.contact.follow_office();
-        let Some(leader) = office.leader().filter(|leader| *leader != office.me) else {
+        let leader = office.leader();
+        if leader.is_none() && asked.is_none_or(|asked| asked.elapsed() >= FORLORN_INTERVAL) {
+            // The others may go on without this node, and tell it when it asks.
+            asked = Some(Instant::now());
+            futures::future::join_all(office.peers.others().into_iter().map(|node| is_formed(office, node)))
+                .await;
+        }
+        let Some(leader) = leader.filter(|leader| *leader != office.me) else {
             astray = if office.contact.is_astray() { astray + 1 } else { 0 };
             // A clock that was put right has jumped as well, and the others say so at once.
             if astray >= ASTRAY_TICKS {
@@ -96,29 +112,45 @@ async fn signs_of_life(office: &Office, settings: &Settings, mut applied: watch:
 
 /// Keeps a node that knows nothing out of elections until [`form`] has found out whether it lost its disk. To be called
 /// before the node serves its peers.
-pub(crate) async fn abstain_if_empty(office: &Office, members: &BTreeMap<NodeId, String>) {
-    if !members.is_empty() && matches!(office.raft.is_initialized().await, Ok(false)) {
+pub(crate) async fn abstain_if_empty(office: &Office, settings: &Settings) {
+    let is_told = !settings.members.is_empty() || settings.join.is_some();
+    if is_told && matches!(office.raft.is_initialized().await, Ok(false)) {
         abstain(office, true);
     }
 }
 
-/// Forms the cluster of `members`, unless this node knows of it or it exists.
+/// Forms the cluster of the first members, or joins one, unless this node knows of it or it exists.
 ///
 /// All members may do this at once: the entry that founds a cluster is the same for all. A member that has lost its
 /// disk must not, so it asks the others first; and it must not vote or stand for election until it has been filled, since
 /// it no longer knows what it voted for and what it had acknowledged.
-async fn form(office: &Office, members: &BTreeMap<NodeId, String>) {
+async fn form(office: &Office, settings: &Settings) {
     if office.may_vote.load(Ordering::Acquire) {
         return;
     }
+    if let Some(via) = &settings.join {
+        return join(office, settings, via).await;
+    }
+    let members = &settings.members;
     for round in 0.. {
         let others = members.keys().copied().filter(|node| *node != office.me);
         let answers = futures::future::join_all(others.map(|node| is_formed(office, node))).await;
-        if answers.contains(&Some(true)) {
+        if office.belonging.dismissal().is_some() {
+            // The cluster exists without this node, which must not form another one.
+            return std::future::pending().await;
+        }
+        let exists = answers.iter().flatten().filter(|answer| answer.formed);
+        if exists.clone().any(|answer| answer.is_member) {
             tracing::info!("the cluster exists and this node is empty; it is filled before it may vote");
             return;
         }
-        if !answers.contains(&None) || round >= FORMATION_ROUNDS {
+        if exists.count() > 0 {
+            tracing::warn!(
+                "the cluster exists without this node; start it with --join, or add it with justrun cluster add"
+            );
+            return;
+        }
+        if answers.iter().all(Option::is_some) || round >= FORMATION_ROUNDS {
             abstain(office, false);
             let nodes: BTreeMap<u64, BasicNode> =
                 members.iter().map(|(node, addr)| (node.0, BasicNode::new(addr))).collect();
@@ -128,6 +160,43 @@ async fn form(office: &Office, members: &BTreeMap<NodeId, String>) {
             return;
         }
         sleep(FORMATION_INTERVAL).await;
+    }
+}
+
+/// Has the cluster that `via` belongs to add this node, however long nobody there can.
+///
+/// The node does not vote until it is filled: it may be a member already that has lost its disk.
+async fn join(office: &Office, settings: &Settings, via: &str) {
+    let level = Some(settings.supported);
+    let change = MemberChange::Add { node: settings.node, addr: settings.rpc_addr.clone(), level };
+    let mut said: Option<(String, Instant)> = None;
+    loop {
+        let answer = match Operator::connect(via, &settings.secret, settings.tls.as_ref()).await {
+            Ok(node) if node.node() == office.me => Err(OperatorError::Refused(format!(
+                "{via} is node {} already; give this one another --node-id, or name another node with --join",
+                office.me
+            ))),
+            Ok(node) => node.change(&change).await,
+            Err(error) => Err(error),
+        };
+        let reason = match answer {
+            Ok(()) => {
+                tracing::info!(via, "this node was added to the cluster; it is filled before it may vote");
+                return;
+            }
+            Err(error @ (OperatorError::WrongSecret { .. } | OperatorError::Refused(_))) => {
+                office.belonging.dismiss(Dismissed::Refused(error.to_string()));
+                return std::future::pending().await;
+            }
+            Err(error) => error.to_string(),
+        };
+        let is_news =
+            said.as_ref().is_none_or(|(before, when)| *before != reason || when.elapsed() >= JOIN_REMINDER);
+        if is_news {
+            tracing::warn!(via, reason, "cannot join the cluster yet; trying until it can be done");
+            said = Some((reason, Instant::now()));
+        }
+        sleep(JOIN_INTERVAL).await;
     }
 }
 
@@ -152,11 +221,13 @@ fn abstain(office: &Office, abstains: bool) {
     office.raft.runtime_config().elect(!abstains);
 }
 
-/// Whether a peer knows of the cluster; `None` when it does not say.
-async fn is_formed(office: &Office, node: NodeId) -> Option<bool> {
+/// What a peer knows of the cluster; `None` when it does not say.
+async fn is_formed(office: &Office, node: NodeId) -> Option<FormationResponse> {
     let mut client = office.peers.cluster(node).ok()?;
-    let answer = timeout(FORMATION_TIMEOUT, client.formation(FormationRequest {})).await.ok()?.ok()?;
-    Some(answer.into_inner().formed)
+    let answer =
+        timeout(FORMATION_TIMEOUT, client.formation(FormationRequest { node: office.me.0 })).await.ok()?;
+    let answer = answer.inspect_err(|refusal| office.belonging.heed(refusal)).ok()?;
+    Some(answer.into_inner())
 }
 
 /// Folds the log into a snapshot whenever it has grown enough, until `stop`.
@@ -194,11 +265,19 @@ pub(crate) async fn fold(
 }
 
 /// Waits until consensus has stopped by itself, which it does when the disk fails.
-pub(crate) async fn watch(raft: Raft, stop: CancellationToken) -> Result<(), ServiceError> {
+pub(crate) async fn watch(
+    raft: Raft,
+    belonging: Belonging,
+    stop: CancellationToken,
+) -> Result<(), ServiceError> {
     let mut metrics = raft.metrics();
     loop {
         let failed = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
         if let Some(reason) = failed {
+            if belonging.dismissal().is_some() {
+                // It stopped because the node may not go on, which is told in another way.
+                stop.cancelled().await;
+            }
             return if stop.is_cancelled() { Ok(()) } else { Err(ServiceError::Consensus(reason)) };
         }
         tokio::select! {

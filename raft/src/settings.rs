@@ -1,9 +1,10 @@
 //! What one node's consensus is told.
 
+use crate::level::SUPPORTED;
 use crate::tls::Tls;
 use domain::id::NodeId;
 use domain::limits;
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -66,8 +67,11 @@ pub struct Settings {
     pub node: NodeId,
     /// This process. Rises with every start of the node's process.
     pub session: SessionId,
-    /// All members, this one included, and where their RPC servers are reached (`host:port`).
+    /// The first members, this one included, and where their RPC servers are reached (`host:port`). These addresses win
+    /// over those that the members agreed on.
     pub members: BTreeMap<NodeId, String>,
+    /// Whom an empty node asks to be added (`host:port` of its RPC server). Without it the cluster of `members` is formed.
+    pub join: Option<String>,
     /// What the members share.
     pub secret: Secret,
     /// How what they say to each other is kept from others; in the clear without it.
@@ -78,6 +82,8 @@ pub struct Settings {
     pub rpc_addr: String,
     /// The release this process runs; told to the others.
     pub version: String,
+    /// The highest feature level this process supports.
+    pub supported: FeatureLevel,
     /// Pause between signs of life of the leader.
     pub heartbeat: Duration,
     /// A follower stands for election when it has heard of no leader for the upper one and a random
@@ -102,11 +108,13 @@ impl Settings {
             node,
             session,
             members,
+            join: None,
             secret,
             tls: None,
             api_url: String::new(),
             rpc_addr,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            supported: SUPPORTED,
             heartbeat: Duration::from_millis(100),
             election_timeout: (Duration::from_millis(300), Duration::from_millis(600)),
             propose_timeout: Duration::from_secs(5),

@@ -3,21 +3,25 @@
 //!
 //! An error from here stops the node. A refusal is a reply, never an error.
 
-use crate::apply::apply;
+use crate::apply::{Effect, apply};
+use crate::belonging::Belonging;
 use crate::changes::ChangesSender;
 use crate::codec::{self, Mark};
+use crate::command::Command;
 use crate::digest::{self, Releases};
+use crate::level::SUPPORTED;
 use crate::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::waiters::Waiters;
 use domain::id::NodeId;
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use futures::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use storage::{Digest, SnapshotFile, State};
+use storage::schema::Metas;
+use storage::{Digest, Read, SnapshotFile, State};
 use tokio::sync::watch;
 
 /// Entries in one commit at most, so that hints and replies do not wait for a long catch-up.
@@ -32,6 +36,7 @@ pub struct StateMachine {
     mark: Mark,
     changes: ChangesSender,
     waiters: Waiters,
+    belonging: Belonging,
     applied: watch::Sender<u64>,
     snapshot_bytes: Arc<AtomicU64>,
 }
@@ -43,17 +48,19 @@ impl StateMachine {
     /// When the state was written by a newer release or is damaged.
     pub fn new(state: State) -> io::Result<Self> {
         let waiters = Waiters::new(NodeId::default(), SessionId::default());
-        Self::with(state, ChangesSender::default(), waiters, watch::Sender::new(0))
+        let belonging = Belonging::new(NodeId::default(), SUPPORTED);
+        Self::with(state, ChangesSender::default(), waiters, belonging, watch::Sender::new(0))
     }
 
     pub(crate) fn with(
         state: State,
         changes: ChangesSender,
         waiters: Waiters,
+        belonging: Belonging,
         applied: watch::Sender<u64>,
     ) -> io::Result<Self> {
-        let mut machine =
-            Self { state, mark: Mark::default(), changes, waiters, applied, snapshot_bytes: Arc::default() };
+        let (mark, snapshot_bytes) = (Mark::default(), Arc::default());
+        let mut machine = Self { state, mark, changes, waiters, belonging, applied, snapshot_bytes };
         machine.read_mark()?;
         Ok(machine)
     }
@@ -68,8 +75,21 @@ impl StateMachine {
             Some(mark) => codec::decode_mark(&mark)?,
             None => Mark::default(),
         };
+        // The rest of a state that is too new for this build is not looked at.
+        if self.belonging.supports(self.mark.level) {
+            self.belonging.follow(&self.state).map_err(io::Error::other)?;
+        }
         self.publish();
         Ok(())
+    }
+
+    /// Stops before anything is stored that this build may not read.
+    fn must_support(&self, level: FeatureLevel) -> io::Result<()> {
+        if self.belonging.supports(level) {
+            Ok(())
+        } else {
+            Err(io::Error::other("the cluster's feature level is too high for this build"))
+        }
     }
 
     fn publish(&self) {
@@ -89,10 +109,17 @@ impl StateMachine {
                     let proposal = codec::decode_proposal(&payload.proposal)?;
                     let name = (proposal.node, proposal.session, proposal.sequence);
                     let releases = Releases::before(&txn, &proposal).map_err(io::Error::other)?;
+                    let raises =
+                        proposal.commands.iter().any(|command| matches!(command, Command::RaiseLevel(_)));
                     let answer =
                         apply(&mut txn, payload.at, proposal, &mut effects).map_err(io::Error::other)?;
                     replies.push((name, answer));
                     releases_changed = releases.changed(&txn).map_err(io::Error::other)?;
+                    if raises {
+                        let meta = txn.get::<Metas>(&()).map_err(io::Error::other)?;
+                        self.mark.level = meta.unwrap_or_default().level;
+                        self.must_support(self.mark.level)?;
+                    }
                 }
                 EntryPayload::Membership(membership) => {
                     self.mark.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -106,6 +133,9 @@ impl StateMachine {
         }
         txn.commit(codec::encode_mark(&self.mark)).map_err(io::Error::other)?;
 
+        if effects.iter().any(|effect| matches!(effect, Effect::Node(_))) {
+            self.belonging.follow(&self.state).map_err(io::Error::other)?;
+        }
         self.publish();
         self.changes.send(effects);
         for ((node, session, sequence), answer) in replies {
@@ -165,6 +195,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> io::Result<()> {
+        if !snapshot.mark.is_empty() {
+            self.must_support(codec::decode_mark(&snapshot.mark)?.level)?;
+        }
         tracing::info!(last = ?meta.last_log_id, size_bytes = snapshot.size_bytes, "installing a snapshot");
         self.snapshot_bytes.store(snapshot.size_bytes, Ordering::Relaxed);
         let state = self.state.clone();

@@ -55,6 +55,7 @@ const MAY_BE_MISSING: &[&str] = &[
     "PauseJob.overdue",
     "Record.result.Sent.body",
     "Record.result.Sent.retry_at",
+    "RegisterNode.level",
     "ResumeJob.at",
     "ResumeJob.expected.next_run_at",
     "ResumeJob.next_run_at",
@@ -115,10 +116,12 @@ const MAY_BE_MISSING: &[&str] = &[
     "meta.jobs_active",
     "meta.jobs_paused",
     "meta.last_incarnation",
+    "meta.level",
     "meta.now",
     "meta.restoring",
     "nodes.draining",
     "nodes.expired_at",
+    "nodes.level",
     "nodes.version",
     "pulses.days",
     "pulses.recent",
@@ -525,5 +528,13 @@ fn an_unknown_command_stops_the_state_machine_and_changes_nothing() {
         // Not even the entry before it, which was to be committed together with it.
         assert_eq!(storage.state.digest().unwrap(), digest);
         assert_eq!(storage.state.applied(), None);
+    }
+}
+
+#[test]
+fn no_command_needs_a_level_that_this_build_does_not_support() {
+    for (label, command) in commands::commands() {
+        let needed = command.needs();
+        assert!(needed <= raft::level::SUPPORTED, "{} ({label}) needs {needed}", tables::command(&command));
     }
 }

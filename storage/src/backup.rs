@@ -307,7 +307,7 @@ pub fn record<K: Keyspace>(key: &K::Key, value: &K::Value) -> Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::{Nodes, Restores, Sessions, ShardMaps};
+    use crate::schema::{Nodes, RemovedNodes, Restores, Sessions, ShardMaps};
     use domain::id::{AccountId, JobId};
     use std::collections::BTreeSet;
 
@@ -332,7 +332,8 @@ mod tests {
 
     #[test]
     fn each_keyspace_is_carried_made_anew_or_left_behind() {
-        let left = [Sessions::PREFIX, Nodes::PREFIX, ShardMaps::PREFIX, Restores::PREFIX];
+        let left =
+            [Sessions::PREFIX, Nodes::PREFIX, ShardMaps::PREFIX, Restores::PREFIX, RemovedNodes::PREFIX];
         let decided: Vec<u8> = CARRIED.iter().map(|(prefix, _)| *prefix).chain(DERIVED).chain(left).collect();
         let table = include_str!("schema.rs").lines().filter_map(|line| line.strip_prefix("//! | 0x"));
         let known: BTreeSet<u8> = table.map(|line| u8::from_str_radix(&line[..2], 16).unwrap()).collect();

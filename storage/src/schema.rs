@@ -12,6 +12,7 @@
 //! | 0x04 | `shard_map` | the one | [`ShardMap`] |
 //! | 0x05 | `secrets` | the one | [`Secrets`] |
 //! | 0x06 | `restores` | the one | [`Restore`] |
+//! | 0x07 | `removed_nodes` | node | [`RemovedNode`] |
 //! | 0x10 | `accounts` | account | [`Account`] |
 //! | 0x11 | `api_keys` | key hash | [`ApiKey`] |
 //! | 0x12 | `account_keys` | account, key | key hash |
@@ -49,7 +50,7 @@ pub use executions::{
     Claims, Deliveries, DeliveryClaims, Diagnoses, Due, DueKey, ExecutionHours, Executions, JobHour,
     ResponseBodies,
 };
-pub use records::{Answer, Meta, Restore, RestoreStage, Secrets, Session, Usage};
+pub use records::{Answer, Meta, RemovedNode, Restore, RestoreStage, Secrets, Session, Usage};
 
 use crate::keyspace::Keyspace;
 use domain::account::{Account, ApiKey, KeyHash, User};
@@ -114,6 +115,11 @@ keyspace!(
 keyspace!(
     /// The backup that is being restored, while one is.
     Restores, 0x06, "restores", () => Restore
+);
+
+keyspace!(
+    /// The nodes that were removed from the cluster. Their ids are never used again.
+    RemovedNodes, 0x07, "removed_nodes", NodeId => RemovedNode
 );
 
 keyspace!(

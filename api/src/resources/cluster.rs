@@ -26,6 +26,8 @@ pub(crate) struct ClusterOutput {
     /// index show the same digest, unless their states differ. Null while this node's state goes back to a release that kept none.
     #[schema(required)]
     state_digest: Option<String>,
+    /// What the cluster as a whole can do. Rises with `justrun cluster upgrade`, once every node runs a release that supports more.
+    feature_level: u32,
     shard_map_version: u64,
     members: Vec<MemberOutput>,
 }
@@ -48,6 +50,9 @@ struct MemberOutput {
     shards: u64,
     #[schema(required)]
     version: Option<String>,
+    /// The highest feature level that its release supports. Null until it has registered.
+    #[schema(required)]
+    feature_level: Option<u32>,
 }
 
 /// Get the cluster.
@@ -73,6 +78,7 @@ impl From<Overview> for ClusterOutput {
             term: overview.term,
             applied_index: overview.applied,
             state_digest: overview.digest.map(|digest| digest.to_string()),
+            feature_level: overview.level.0,
             shard_map_version: overview.shard_map_version,
             members: overview.members.into_iter().map(MemberOutput::from).collect(),
         }
@@ -90,6 +96,7 @@ impl From<MemberOverview> for MemberOutput {
             applied_index: member.applied,
             shards: member.shards,
             version: member.version,
+            feature_level: member.level.map(|level| level.0),
         }
     }
 }

@@ -59,6 +59,53 @@ pub(crate) enum ClusterCommand {
     /// got only the leader knows.
     #[command(after_help = HELP, args_override_self = true)]
     Status(AccessArgs),
+    /// Adds a node, and waits until it has a vote.
+    ///
+    /// It learns first, and gets its vote by itself once it has caught up. A node that is started with --join
+    /// adds itself, so that this is needed only to say beforehand who may come:
+    ///
+    ///   justrun cluster add 4=10.0.0.4:9080
+    ///
+    /// Harmless for a node that is a member already.
+    #[command(after_help = HELP, args_override_self = true, verbatim_doc_comment)]
+    Add(AddArgs),
+    /// Removes a node for good: its id is never used again.
+    ///
+    /// It need not run; what it holds goes to others at once. Stop it first (SIGTERM) if it does, so that
+    /// what it has begun is not sent twice. Refused when those left that are alive would be no quorum.
+    /// Harmless for a node that was removed already.
+    #[command(after_help = HELP, args_override_self = true)]
+    Remove(MemberArgs),
+    /// Turns on what is new, once every node runs a release that knows it.
+    ///
+    /// The feature level rises to the highest that all members support. From then on no node can go back to a
+    /// release that does not. Before, every node can.
+    #[command(after_help = HELP, args_override_self = true)]
+    Upgrade(AccessArgs),
+    /// Has a node lead that follows now.
+    #[command(after_help = HELP, args_override_self = true)]
+    TransferLeader(MemberArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AddArgs {
+    /// Its id, which no node has had before, and its rpc address (required)
+    #[arg(value_name = "ID=HOST:PORT")]
+    pub(crate) member: Option<String>,
+    /// How long to wait until it has caught up, in seconds; 0 does not wait [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) wait_sec: Option<u64>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MemberArgs {
+    /// Which node (required)
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<u64>,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 }
 
 /// How the cluster is reached.

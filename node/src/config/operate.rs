@@ -4,13 +4,18 @@ use super::{ConfigError, Secret, cluster_secret, host_port, invalid, missing, re
 use crate::cli::{AccessArgs, AccountCommand, BackupArgs, ClusterCommand, KeyCommand, RestoreArgs};
 use clap::ValueEnum;
 use domain::account::{Plan, normal_email};
-use domain::id::AccountId;
+use domain::id::{AccountId, NodeId};
 use domain::limits;
+use raft::MemberChange;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Which node is asked when nobody says.
 pub(crate) const RPC_ADDR_DEFAULT: &str = "127.0.0.1:9080";
+
+/// How long a node that is added may take to catch up before the operator is told that it has not.
+const ADD_WAIT_SECS: u64 = 60;
 
 /// How answers are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -74,6 +79,13 @@ pub enum Action {
         /// Whether it may take the place of another one that was restored by half.
         restart: bool,
     },
+    /// `justrun cluster add`, `remove`, `transfer-leader` and `upgrade`
+    ChangeMembers {
+        /// What is wanted.
+        change: MemberChange,
+        /// How long a node that is added is waited for until it has a vote.
+        wait: Duration,
+    },
 }
 
 /// What an account is called on the command line.
@@ -122,6 +134,37 @@ pub(super) fn key(command: KeyCommand) -> Result<OperatorSettings, ConfigError> 
 pub(super) fn cluster(command: ClusterCommand) -> Result<OperatorSettings, ConfigError> {
     match command {
         ClusterCommand::Status(args) => access(args, Action::ClusterStatus),
+        ClusterCommand::Add(args) => {
+            let given = args.member.ok_or_else(|| ConfigError::new("say which node: ID=HOST:PORT"))?;
+            let parts = given.split_once('=').and_then(|(id, addr)| Some((id.parse().ok()?, addr)));
+            let Some((id, addr)) = parts.filter(|(id, _)| *id > 0) else {
+                return Err(ConfigError::new(format!("\"{given}\" is not of the form ID=HOST:PORT")));
+            };
+            if host_port("rpc-addr", addr).is_err() {
+                return Err(ConfigError::new(format!("\"{addr}\" is not of the form HOST:PORT")));
+            }
+            let change = MemberChange::Add { node: NodeId(id), addr: addr.to_owned(), level: None };
+            let wait = Duration::from_secs(args.wait_sec.unwrap_or(ADD_WAIT_SECS));
+            access(args.access, Action::ChangeMembers { change, wait })
+        }
+        ClusterCommand::Upgrade(args) => {
+            access(args, Action::ChangeMembers { change: MemberChange::Upgrade, wait: Duration::ZERO })
+        }
+        ClusterCommand::Remove(args) => {
+            let change = MemberChange::Remove(member(args.id)?);
+            access(args.access, Action::ChangeMembers { change, wait: Duration::ZERO })
+        }
+        ClusterCommand::TransferLeader(args) => {
+            let change = MemberChange::TransferLeader(member(args.id)?);
+            access(args.access, Action::ChangeMembers { change, wait: Duration::ZERO })
+        }
+    }
+}
+
+fn member(id: Option<u64>) -> Result<NodeId, ConfigError> {
+    match id {
+        Some(id) if id > 0 => Ok(NodeId(id)),
+        Some(_) | None => Err(ConfigError::new("say which node by its id, 1 or more")),
     }
 }
 

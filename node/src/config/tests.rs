@@ -3,6 +3,7 @@ use api::services::{Price, Services};
 use domain::account::{Plan, PlanLimits, Plans};
 use domain::id::AccountId;
 use domain::time::Timestamp;
+use raft::MemberChange;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -57,6 +58,7 @@ fn the_defaults_are_those_of_the_manual() {
         tls: None,
         advertise_rpc_addr: "127.0.0.1:9080".to_owned(),
         cluster: BTreeMap::new(),
+        join: None,
         cluster_secret: Secret::from("s3cret".to_owned()),
         rpc_tls: None,
         environment: Environment::Production,
@@ -339,6 +341,12 @@ fn what_makes_no_sense_is_refused() {
         ("--cluster 0=a:1", "--cluster \"0=a:1\" is not of the form 1=HOST:PORT"),
         ("--cluster a:1", "--cluster \"a:1\" is not of the form 1=HOST:PORT"),
         ("--cluster 1=a:1,", "--cluster \"\" is not of the form 1=HOST:PORT"),
+        ("--join node1", "--join \"node1\" is not of the form HOST:PORT"),
+        ("--join a:1 --cluster 1=b:1", "give --cluster or --join, not both"),
+        (
+            "--join a:1",
+            "--advertise-rpc-addr is required with --join, unless --rpc-addr names the address by which others reach this node",
+        ),
         ("--claim-ahead-ms 2500", "--claim-ahead-ms must be below the node timeout of 2500 ms"),
         ("--claim-ahead-ms 250", "--claim-ahead-ms must be above the 250 ms between two signs of life"),
         ("--api-addr nowhere", "--api-addr \"nowhere\" is not an address of the form HOST:PORT"),
@@ -465,6 +473,17 @@ fn what_an_operator_asks_is_read() {
     ] {
         assert_eq!(asked(line, &secret).action, expected, "{line}");
     }
+    let add = |node, addr: &str| MemberChange::Add { node: NodeId(node), addr: addr.to_owned(), level: None };
+    for (line, change, wait_secs) in [
+        ("add 4=10.0.0.4:9080", add(4, "10.0.0.4:9080"), 60),
+        ("add --wait-sec 0 4=node4:9080", add(4, "node4:9080"), 0),
+        ("upgrade", MemberChange::Upgrade, 0),
+        ("remove 3", MemberChange::Remove(NodeId(3)), 0),
+        ("transfer-leader 2 --rpc-addr node1:9080", MemberChange::TransferLeader(NodeId(2)), 0),
+    ] {
+        let expected = Action::ChangeMembers { change, wait: Duration::from_secs(wait_secs) };
+        assert_eq!(asked(&format!("cluster {line}"), &secret).action, expected, "{line}");
+    }
     for (account, expected) in [
         ("acc_00000000001", AccountName::Id(AccountId(1))),
         ("Ops@example.com", AccountName::Email("ops@example.com".to_owned())),
@@ -528,6 +547,12 @@ fn what_an_operator_gets_wrong_is_said() {
         ("cluster status", "--cluster-secret or --cluster-secret-file is required"),
         ("cluster status --rpc-addr 9080", "--rpc-addr \"9080\" is not of the form HOST:PORT"),
         ("account create --emial a@b", "unexpected argument '--emial' found; did you mean --email?"),
+        ("cluster add", "say which node: ID=HOST:PORT"),
+        ("cluster add 4", "\"4\" is not of the form ID=HOST:PORT"),
+        ("cluster add 0=a:1", "\"0=a:1\" is not of the form ID=HOST:PORT"),
+        ("cluster add 4=a", "\"a\" is not of the form HOST:PORT"),
+        ("cluster remove", "say which node by its id, 1 or more"),
+        ("cluster transfer-leader 0", "say which node by its id, 1 or more"),
         ("account", "no command given, try justrun --help"),
         ("cluster stat", "unrecognized subcommand 'stat'; did you mean status?"),
     ] {

@@ -1,6 +1,7 @@
 //! What an operator asks of a cluster that runs, over the rpc address of any node.
 
 mod backup; // the state to a file, and back
+mod members; // who joins and who leaves
 mod render; // answers, for people and for scripts
 pub mod verify; // whether histories are complete
 
@@ -24,6 +25,9 @@ pub enum OperateError {
     /// The cluster refuses.
     #[error("{0}")]
     Refused(String),
+    /// A node was added but has no vote yet.
+    #[error("{0}")]
+    NotCaughtUp(String),
     /// Standard input cannot be read.
     #[error("cannot read the password from standard input")]
     Input(#[from] io::Error),
@@ -63,7 +67,7 @@ pub enum OperateError {
     RestoreCutOff,
 }
 
-/// Asks what the settings say. Returns what is to be shown on standard output.
+/// Asks what the settings say. Returns what is to be shown on standard output; `progress` is told what happens until then.
 ///
 /// # Errors
 /// [`OperateError`].
@@ -71,6 +75,7 @@ pub async fn run(
     settings: OperatorSettings,
     clock: &dyn Clock,
     input: impl BufRead,
+    progress: &mut dyn FnMut(&str),
 ) -> Result<String, OperateError> {
     let OperatorSettings { rpc_addr, cluster_secret, rpc_tls, output, action } = settings;
     // What is wrong with the input is said before anybody is asked.
@@ -111,6 +116,10 @@ pub async fn run(
             let checked = checked.map_or_else(|| backup::check(file), Ok)?;
             let (done, applied) = backup::restore(&node, clock, checked, restart).await?;
             Ok(render::restored(output, &done, applied))
+        }
+        Action::ChangeMembers { change, wait } => {
+            let done = members::change(&node, &change, wait, progress).await?;
+            Ok(render::done(output, &done))
         }
     }
 }

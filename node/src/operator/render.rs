@@ -90,6 +90,7 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                     "applied_index": member.applied,
                     "shards": member.shards,
                     "version": member.version,
+                    "feature_level": member.level.map(|level| level.0),
                 })
             });
             line(&json!({
@@ -98,6 +99,7 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                 "term": overview.term,
                 "applied_index": overview.applied,
                 "state_digest": overview.digest.map(|digest| digest.to_string()),
+                "feature_level": overview.level.0,
                 "shard_map_version": overview.shard_map_version,
                 "restoring": overview.restoring.map(|restoring| json!({
                     "parts": restoring.parts,
@@ -121,10 +123,11 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                     member.rpc_addr.clone(),
                     known(&member.api_url),
                     known(&member.version),
+                    known(&member.level.map(|level| level.to_string())),
                 ]
             });
             let members =
-                table(&["NODE", "ROLE", "LIVE", "APPLIED", "SHARDS", "RPC", "API", "VERSION"], rows);
+                table(&["NODE", "ROLE", "LIVE", "APPLIED", "SHARDS", "RPC", "API", "VERSION", "LEVEL"], rows);
             let state = overview.digest.map_or_else(String::new, |digest| {
                 format!("Its state after entry {} has the digest {digest}.\n", overview.applied)
             });
@@ -134,8 +137,15 @@ pub(super) fn cluster(output: OutputFormat, overview: &Overview) -> String {
                     restoring.parts_in, restoring.parts
                 )
             });
+            let level = match overview.upgrade() {
+                Some(more) => format!(
+                    "The cluster is at feature level {}; all nodes support {more}: justrun cluster upgrade.\n",
+                    overview.level
+                ),
+                None => format!("The cluster is at feature level {}.\n", overview.level),
+            };
             format!(
-                "Node {} says: {leader}, term {}.\n{state}{restoring}\n{members}",
+                "Node {} says: {leader}, term {}.\n{state}{level}{restoring}\n{members}",
                 overview.node, overview.term
             )
         }
@@ -200,6 +210,14 @@ fn done_table(done: &Done) -> String {
     table(&["bytes", &bytes.to_string()], rows.into_iter())
 }
 
+/// What was done, for whoever asked for it.
+pub(super) fn done(output: OutputFormat, what: &str) -> String {
+    match output {
+        OutputFormat::Json => line(&json!({ "done": what })),
+        OutputFormat::Text => format!("{what}\n"),
+    }
+}
+
 /// One line, so that a script can take it as one record.
 pub(super) fn line(value: &Value) -> String {
     format!("{value}\n")
@@ -241,6 +259,7 @@ mod tests {
     use super::*;
     use domain::account::Plan;
     use domain::id::{AccountId, KeyId, NodeId};
+    use domain::node::FeatureLevel;
     use raft::{MemberOverview, Restoring, Role};
     use storage::Digest;
 
@@ -311,6 +330,7 @@ acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
             applied,
             shards: 128,
             version: live.then(|| "0.1.0".to_owned()),
+            level: live.then_some(FeatureLevel(2)),
         };
         let overview = Overview {
             node: NodeId(2),
@@ -318,6 +338,7 @@ acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
             term: 7,
             applied: 900,
             digest: Some(Digest::from_u64(0x00ab_cdef)),
+            level: FeatureLevel(1),
             shard_map_version: 3,
             members: vec![member(1, Role::Leader, true, None), member(2, Role::Follower, false, Some(900))],
             restoring: None,
@@ -325,10 +346,11 @@ acc_00000000002  ada@bücher.example  free   0     2026-04-10T14:22:00Z
         let expected = "\
 Node 2 says: node 1 leads, term 7.
 Its state after entry 900 has the digest 0000000000abcdef.
+The cluster is at feature level 1.
 
-NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERSION
-1     leader    yes   -        128     10.0.0.1:9080  http://10.0.0.1:8080  0.1.0
-2     follower  no    900      128     10.0.0.2:9080  -                     -
+NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERSION  LEVEL
+1     leader    yes   -        128     10.0.0.1:9080  http://10.0.0.1:8080  0.1.0    2
+2     follower  no    900      128     10.0.0.2:9080  -                     -        -
 ";
         assert_eq!(cluster(OutputFormat::Text, &overview), expected);
         let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &overview)).unwrap();
@@ -341,13 +363,18 @@ NODE  ROLE      LIVE  APPLIED  SHARDS  RPC            API                   VERS
         let filled = Overview { restoring, ..overview.clone() };
         let text = cluster(OutputFormat::Text, &filled);
         let said = "A backup is being restored: 12 of 40 parts are in. Until that is done nothing fires.";
-        assert_eq!(text.lines().nth(2), Some(said));
+        assert_eq!(text.lines().nth(3), Some(said));
         let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &filled)).unwrap();
         assert_eq!(value["restoring"]["parts_in"], 12);
         let lost = Overview { leader: None, digest: None, ..overview };
         let text = cluster(OutputFormat::Text, &lost);
-        assert!(text.starts_with("Node 2 says: nobody leads, term 7.\n\nNODE"), "{text}");
+        let head = "Node 2 says: nobody leads, term 7.\nThe cluster is at feature level 1.\n\nNODE";
+        assert!(text.starts_with(head), "{text}");
         let value: Value = serde_json::from_str(&cluster(OutputFormat::Json, &lost)).unwrap();
-        assert_eq!(value["state_digest"], Value::Null);
+        assert_eq!((&value["state_digest"], &value["feature_level"]), (&Value::Null, &json!(1)));
+        let all_new = Overview { members: vec![member(1, Role::Leader, true, Some(900))], ..lost };
+        let text = cluster(OutputFormat::Text, &all_new);
+        let due = "The cluster is at feature level 1; all nodes support 2: justrun cluster upgrade.\n";
+        assert!(text.contains(due), "{text}");
     }
 }

@@ -22,7 +22,9 @@ pub(crate) async fn justrun(
         _ => None,
     };
     match config::parse(words, env).unwrap() {
-        Invocation::Operate(settings) => operator::run(*settings, &cluster.clock, input.as_bytes()).await,
+        Invocation::Operate(settings) => {
+            operator::run(*settings, &cluster.clock, input.as_bytes(), &mut |_| {}).await
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -135,7 +137,7 @@ async fn an_operator_may_ask_any_node() {
     // The same as over the REST API, also of what each node says.
     let status = asked(&cluster, leader, "cluster status").await;
     let shown = cluster.send_with_key(leader, "GET", "/v1/cluster", None).await.1["data"].clone();
-    for field in ["node_id", "leader_id", "term", "shard_map_version"] {
+    for field in ["node_id", "leader_id", "term", "feature_level", "shard_map_version"] {
         assert_eq!(status[field], shown[field], "{field}");
     }
     let names = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
@@ -144,7 +146,10 @@ async fn an_operator_may_ask_any_node() {
     assert!(table.starts_with(&format!("Node {} says: node {} leads", follower + 1, leader + 1)), "{table}");
     let state = table.lines().nth(1).unwrap_or_default();
     assert!(state.starts_with("Its state after entry ") && state.contains(" has the digest "), "{table}");
-    assert_eq!(table.lines().count(), 7, "{table}");
+    assert_eq!(table.lines().nth(2), Some("The cluster is at feature level 1."));
+    assert_eq!(table.lines().count(), 8, "{table}");
+    let said = justrun(&cluster, follower, "secret", "cluster upgrade", "").await.unwrap();
+    assert_eq!(said, "The cluster is at feature level 1, the highest that all nodes support.\n");
 
     // What goes wrong is said in one line.
     let error = |result: Result<String, OperateError>| result.unwrap_err().to_string();

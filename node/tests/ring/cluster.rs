@@ -39,6 +39,8 @@ pub(crate) struct TestCluster {
 struct Member {
     api: SocketAddr,
     rpc: SocketAddr,
+    /// Whom it asks to be added; the first members ask nobody.
+    join: Option<SocketAddr>,
     running: Option<Running>,
 }
 
@@ -79,6 +81,7 @@ impl TestCluster {
             .map(|pair| Member {
                 api: pair[0].local_addr().unwrap(),
                 rpc: pair[1].local_addr().unwrap(),
+                join: None,
                 running: None,
             })
             .collect();
@@ -87,6 +90,16 @@ impl TestCluster {
             self.restart(index);
         }
         self.wait_until_dealt().await;
+    }
+
+    /// Starts a node that asks another one to be added. Its index.
+    pub(crate) fn join(&mut self, via: usize) -> usize {
+        let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [api, rpc] = sockets.map(|socket| socket.local_addr().unwrap());
+        let join = Some(self.members[via].rpc);
+        self.members.push(Member { api, rpc, join, running: None });
+        self.restart(self.members.len() - 1);
+        self.members.len() - 1
     }
 
     /// Starts a node that is not running, on the data it left behind.
@@ -123,13 +136,18 @@ impl TestCluster {
     }
 
     fn settings(&self, index: usize) -> ServerSettings {
-        let cluster = (1..).zip(&self.members).map(|(id, member)| format!("{id}={}", member.rpc));
+        let founders = (1..).zip(&self.members).filter(|(_, member)| member.join.is_none());
+        let founders: Vec<_> = founders.map(|(id, member)| format!("{id}={}", member.rpc)).collect();
+        let whose = match self.members[index].join {
+            None => ("JUSTRUN_CLUSTER", founders.join(",")),
+            Some(via) => ("JUSTRUN_JOIN", via.to_string()),
+        };
         let env = BTreeMap::from([
             ("JUSTRUN_NODE_ID", (index + 1).to_string()),
             ("JUSTRUN_DATA_DIR", self.dir.path().join(format!("node-{}", index + 1)).display().to_string()),
             ("JUSTRUN_API_ADDR", self.members[index].api.to_string()),
             ("JUSTRUN_RPC_ADDR", self.members[index].rpc.to_string()),
-            ("JUSTRUN_CLUSTER", cluster.collect::<Vec<_>>().join(",")),
+            whose,
             ("JUSTRUN_CLUSTER_SECRET", "secret".to_owned()),
             ("JUSTRUN_ENVIRONMENT", "development".to_owned()),
             ("JUSTRUN_BOOTSTRAP_API_KEY", API_KEY.to_owned()),
@@ -164,6 +182,14 @@ impl TestCluster {
         let running = self.members[index].running.take().expect("the node runs");
         tokio::time::timeout(PATIENCE, running.ended).await.expect("the drain ends").unwrap().unwrap();
         running.runtime.shutdown_background();
+    }
+
+    /// Waits until a node has ended by itself. What it says.
+    pub(crate) async fn wait_for_failure(&mut self, index: usize) -> String {
+        let running = self.members[index].running.take().expect("the node runs");
+        let ended = tokio::time::timeout(PATIENCE, running.ended).await.expect("it ends by itself").unwrap();
+        running.runtime.shutdown_background();
+        ended.unwrap_err()
     }
 
     /// The nodes that run.

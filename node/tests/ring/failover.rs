@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// Every instant from `from` to `until` was called; extra calls of an instant have its execution's id and a
 /// higher attempt.
-fn assert_all_called(cluster: &TestCluster, path: &str, from: u64, until: u64) {
+pub(crate) fn assert_all_called(cluster: &TestCluster, path: &str, from: u64, until: u64) {
     let mut calls: BTreeMap<String, Vec<(String, u32)>> = BTreeMap::new();
     for call in cluster.target.calls(path) {
         calls.entry(call.scheduled_at).or_default().push((call.execution, call.attempt));

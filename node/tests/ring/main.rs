@@ -12,6 +12,7 @@ mod access; // credentials, and operators
 mod backup; // the state to a file and back
 mod failover; // what happens when nodes die
 mod firing; // what happens when nothing goes wrong
+mod membership; // nodes that join and leave
 mod messages; // to channels
 mod policies; // overlap, misfire, pause, manual runs
 mod shutdown; // what happens when the whole cluster stops

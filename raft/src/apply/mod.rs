@@ -20,7 +20,7 @@ use domain::id::{DeliveryId, ExecutionId, JobId, NodeId};
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
-use storage::schema::{Due, DueKey, Meta, Metas, Session, Sessions};
+use storage::schema::{Due, DueKey, Meta, Metas, RemovedNodes, Session, Sessions};
 use storage::{Read, StateTxn};
 
 /// A hint for this node's scheduler about what has just changed. What to do is always read from the
@@ -53,7 +53,7 @@ pub enum Effect {
     },
     /// The shards have new owners.
     ShardMap,
-    /// A node registered or was counted as dead.
+    /// A node registered, was counted as dead, or was removed.
     Node(NodeId),
     /// A job was deleted; its history waits to be swept.
     Deleted(JobId),
@@ -92,7 +92,8 @@ pub fn apply(
     effects: &mut Vec<Effect>,
 ) -> Result<Vec<Reply>, storage::Error> {
     let Proposal { node, session, sequence, acknowledged_below, commands } = proposal;
-    let refused = || Ok(commands.iter().map(|_| Err(Rejection::UnknownSession)).collect());
+    let refuse = |rejection: Rejection| Ok(commands.iter().map(|_| Err(rejection.clone())).collect());
+    let refused = || refuse(Rejection::UnknownSession);
 
     let mut record = match txn.get::<Sessions>(&node)? {
         Some(record) if record.session == session => record,
@@ -107,6 +108,9 @@ pub fn apply(
             if !newer || !registers {
                 return refused();
             }
+            if txn.contains::<RemovedNodes>(&node)? {
+                return refuse(Rejection::NodeRemoved);
+            }
             Session { session, acknowledged_below: 0, replies: std::collections::BTreeMap::new() }
         }
     };
@@ -117,6 +121,7 @@ pub fn apply(
         return refused();
     }
 
+    let leaves = commands.iter().any(|command| matches!(command, Command::RemoveNode(it) if it.node == node));
     let before = txn.get::<Metas>(&())?.unwrap_or_default();
     let mut context = Context { now: before.now.max(at), meta: before.clone(), txn, effects };
     context.meta.now = context.now;
@@ -126,6 +131,10 @@ pub fn apply(
     let Context { txn, meta, .. } = context;
     if meta != before {
         txn.put::<Metas>(&(), &meta)?;
+    }
+    if leaves {
+        // Its session went with it.
+        return Ok(replies);
     }
     record.acknowledged_below = record.acknowledged_below.max(acknowledged_below);
     record.replies = record.replies.split_off(&record.acknowledged_below);
@@ -138,10 +147,16 @@ fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, st
     if context.meta.restoring && !restore::admits(&command) {
         return Ok(Err(Rejection::Restoring));
     }
+    let needed = command.needs();
+    if needed > context.meta.level {
+        return Ok(Err(Rejection::LevelTooLow { needed }));
+    }
     match command {
         Command::RegisterNode(command) => node::register(context, command),
         Command::DrainNode(command) => node::drain(context, command),
         Command::ExpireNode(command) => node::expire(context, command),
+        Command::RemoveNode(command) => node::remove(context, command),
+        Command::RaiseLevel(command) => node::raise_level(context, command),
         Command::SetShardMap(command) => node::set_shard_map(context, command),
         Command::Bootstrap(command) => account::bootstrap(context, command),
         Command::CreateSpace(command) => space::create(context, command),

@@ -2,14 +2,18 @@
 
 use super::execution::{self, Loaded};
 use super::{Context, Effect, delivery};
-use crate::command::{Applied, DrainNode, ExpireNode, RegisterNode, Reply, SetShardMap};
+use crate::command::{
+    Applied, DrainNode, ExpireNode, RaiseLevel, RegisterNode, RemoveNode, Reply, SetShardMap,
+};
 use domain::id::NodeId;
 use domain::node::{Incarnation, Node};
 use domain::rejection::Rejection;
 use domain::shard::SHARDS;
 use storage::Read;
-use storage::schema::{Claims, Nodes, ShardMaps};
+use storage::schema::{Claims, Nodes, RemovedNode, RemovedNodes, Sessions, ShardMaps};
 
+/// Nodes in a cluster at most, by far.
+const NODES_MAX: usize = 1_000;
 /// Claims taken from a dead process at a time. All go in one command; this bounds only memory.
 const ORPHANS_AT_ONCE: usize = 1_000;
 
@@ -17,7 +21,13 @@ pub(super) fn register(
     context: &mut Context<'_, '_>,
     command: RegisterNode,
 ) -> Result<Reply, storage::Error> {
-    let RegisterNode { node, session, api_url, rpc_addr, version } = command;
+    let RegisterNode { node, session, api_url, rpc_addr, version, level } = command;
+    if context.txn.contains::<RemovedNodes>(&node)? {
+        return Ok(Err(Rejection::NodeRemoved));
+    }
+    if level < context.meta.level {
+        return Ok(Err(Rejection::LevelUnsupported { node, supported: level }));
+    }
     if let Some(known) = context.txn.get::<Nodes>(&node)?
         && known.session == session
         && known.expired_at.is_none()
@@ -35,6 +45,7 @@ pub(super) fn register(
         api_url,
         rpc_addr,
         version,
+        level,
         registered_at: context.now,
         draining: false,
         expired_at: None,
@@ -71,6 +82,36 @@ pub(super) fn expire(context: &mut Context<'_, '_>, command: ExpireNode) -> Resu
     orphan_claims(context, node)?;
     delivery::orphan(context, node)?;
     context.effects.push(Effect::Node(node));
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn remove(context: &mut Context<'_, '_>, command: RemoveNode) -> Result<Reply, storage::Error> {
+    let RemoveNode { node } = command;
+    if context.txn.contains::<RemovedNodes>(&node)? {
+        return Ok(Ok(Applied::Done));
+    }
+    orphan_claims(context, node)?;
+    delivery::orphan(context, node)?;
+    context.txn.remove::<Nodes>(&node)?;
+    context.txn.remove::<Sessions>(&node)?;
+    context.txn.put::<RemovedNodes>(&node, &RemovedNode { removed_at: context.now })?;
+    context.effects.push(Effect::Node(node));
+    Ok(Ok(Applied::Done))
+}
+
+pub(super) fn raise_level(
+    context: &mut Context<'_, '_>,
+    command: RaiseLevel,
+) -> Result<Reply, storage::Error> {
+    let RaiseLevel { to } = command;
+    if to <= context.meta.level {
+        return Ok(Ok(Applied::Done));
+    }
+    let nodes = context.txn.prefix::<Nodes>(&[], None, NODES_MAX)?;
+    if let Some((node, known)) = nodes.into_iter().find(|(_, node)| node.level < to) {
+        return Ok(Err(Rejection::LevelUnsupported { node, supported: known.level }));
+    }
+    context.meta.level = to;
     Ok(Ok(Applied::Done))
 }
 

@@ -24,6 +24,8 @@ pub(super) fn admits(command: &Command) -> bool {
         Command::RegisterNode(_)
             | Command::DrainNode(_)
             | Command::ExpireNode(_)
+            | Command::RemoveNode(_)
+            | Command::RaiseLevel(_)
             | Command::SetShardMap(_)
             | Command::BeginRestore(_)
             | Command::RestorePart(_)
@@ -55,8 +57,8 @@ pub(super) fn begin(context: &mut Context<'_, '_>, command: BeginRestore) -> Res
         None if !is_empty(context.txn)? => return Ok(Err(Rejection::NotEmpty)),
         Some(_) | None => {}
     }
-    let Meta { now, last_incarnation, .. } = context.meta;
-    context.meta = Meta { now, last_incarnation, restoring: true, ..Meta::default() };
+    let Meta { now, last_incarnation, level, .. } = context.meta;
+    context.meta = Meta { now, last_incarnation, level, restoring: true, ..Meta::default() };
     let begun_at = context.now;
     context.txn.put::<Restores>(&(), &Restore { backup, parts, begun_at, stage: RestoreStage::Clearing })?;
     Ok(Ok(Applied::Done))
@@ -69,6 +71,14 @@ pub(super) fn part(context: &mut Context<'_, '_>, command: RestorePart) -> Resul
         return Ok(Err(Rejection::Stale));
     }
     let Ok(records) = backup::unpack(&block) else { return Ok(Err(Rejection::UnreadablePart)) };
+    for record in &records {
+        // What it holds may be what older nodes cannot read.
+        if let Some(((), meta)) = record.read::<Metas>()?
+            && meta.level > context.meta.level
+        {
+            return Ok(Err(Rejection::LevelTooLow { needed: meta.level }));
+        }
+    }
     for record in records {
         match record.read::<Metas>()? {
             Some(((), meta)) => take_over(context, meta),
@@ -84,11 +94,13 @@ pub(super) fn part(context: &mut Context<'_, '_>, command: RestorePart) -> Resul
     put(context, restore, stage)
 }
 
-/// What of the state as a whole comes with a backup. Incarnations are those of this cluster's processes.
+/// What of the state as a whole comes with a backup. Incarnations are those of this cluster's processes, and
+/// its feature level is what they support.
 fn take_over(context: &mut Context<'_, '_>, meta: Meta) {
     let last_incarnation = context.meta.last_incarnation.max(meta.last_incarnation);
     context.now = context.now.max(meta.now);
-    context.meta = Meta { now: context.now, last_incarnation, restoring: true, ..meta };
+    let level = context.meta.level;
+    context.meta = Meta { now: context.now, last_incarnation, level, restoring: true, ..meta };
 }
 
 pub(super) fn step(context: &mut Context<'_, '_>, command: StepRestore) -> Result<Reply, storage::Error> {

@@ -21,7 +21,7 @@ pub use account::{
 pub use channel::{CreateChannel, DeleteChannel, UpdateChannel};
 pub use execution::{Claim, ClaimTarget, Prune, Release, RunJob, Sweep};
 pub use job::{CreateJob, DeleteJob, Overdue, PauseJob, ResumeJob, UpdateJob};
-pub use node::{DrainNode, ExpireNode, RegisterNode, SetShardMap};
+pub use node::{DrainNode, ExpireNode, RaiseLevel, RegisterNode, RemoveNode, SetShardMap};
 pub use restore::{BeginRestore, RestorePart, StepRestore};
 pub use space::{AlignSpace, CreateSpace, DeleteSpace, PauseSpace, ResumeSpace, UpdateSpace};
 
@@ -42,6 +42,10 @@ pub enum Command {
     DrainNode(DrainNode),
     /// The leader counts a process as dead, or a process that has drained takes its leave.
     ExpireNode(ExpireNode),
+    /// A node does not belong to the cluster any more.
+    RemoveNode(RemoveNode),
+    /// The cluster can do more from now on.
+    RaiseLevel(RaiseLevel),
     /// The leader deals the shards.
     SetShardMap(SetShardMap),
     /// The first account and its key.

@@ -1,7 +1,7 @@
 //! Commands about members and shards.
 
 use domain::id::NodeId;
-use domain::node::{Incarnation, SessionId};
+use domain::node::{FeatureLevel, Incarnation, SessionId};
 use serde::{Deserialize, Serialize};
 
 /// A process takes its place in the cluster. Whatever an earlier process of the node held is orphaned.
@@ -20,6 +20,9 @@ pub struct RegisterNode {
     pub rpc_addr: String,
     /// The software version it runs.
     pub version: String,
+    /// The highest feature level its build supports; refused when the cluster's is higher.
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_first")]
+    pub level: FeatureLevel,
 }
 
 /// A process is about to end: it keeps what it holds, takes nothing new, and gets no shards.
@@ -39,6 +42,26 @@ pub struct ExpireNode {
     pub node: NodeId,
     /// The process; refused when the node has registered a newer one.
     pub incarnation: Incarnation,
+}
+
+/// A node does not belong to the cluster any more. Whatever its process holds is orphaned, and nothing of it counts from
+/// then on; its id is never used again. Removing it again changes nothing.
+///
+/// To be proposed once the node has no vote: a quorum must not depend on a node that stops when it learns of this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveNode {
+    /// The node.
+    pub node: NodeId,
+}
+
+/// The cluster can do more from now on. Refused while a node that has registered, dead or alive, does not support it; raising
+/// it to what it is, or below, changes nothing.
+///
+/// To be proposed once every member has registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaiseLevel {
+    /// The new level.
+    pub to: FeatureLevel,
 }
 
 /// New owners for the shards.

@@ -1,14 +1,15 @@
 //! What this node does for operators.
 
+use crate::Overview;
 use crate::codec;
 use crate::error::{ProposeError, ReadError};
+use crate::members::{MemberChange, Members, Unchanged};
 use crate::overview::Restoring;
-use crate::{Cluster, Overview};
 use domain::id::AccountId;
 use proto::admin::admin_server::Admin;
 use proto::admin::{
-    Account, AdministerRequest, AdministerResponse, InspectRequest, InspectResponse, ListAccountsRequest,
-    ListAccountsResponse, Member,
+    Account, AdministerRequest, AdministerResponse, ChangeMembersRequest, ChangeMembersResponse,
+    InspectRequest, InspectResponse, ListAccountsRequest, ListAccountsResponse, Member,
 };
 use storage::schema::{AccountUsage, Accounts};
 use storage::{Digest, Read};
@@ -18,7 +19,7 @@ use tonic::{Request, Response, Status};
 const ACCOUNTS_TOGETHER: usize = 200;
 
 pub(super) struct AdminService {
-    pub(super) cluster: Cluster,
+    pub(super) members: Members,
 }
 
 fn failed(error: impl std::fmt::Display) -> Status {
@@ -55,13 +56,14 @@ impl Admin for AdminService {
     ) -> Result<Response<AdministerResponse>, Status> {
         let commands = codec::decode_commands(&request.into_inner().commands)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let patience = self.cluster.shared.settings.propose_timeout;
-        let replies = self.cluster.propose_all(commands, patience).await?;
+        let cluster = self.members.cluster();
+        let patience = cluster.shared.settings.propose_timeout;
+        let replies = cluster.propose_all(commands, patience).await?;
         Ok(Response::new(AdministerResponse { replies: codec::encode_replies(&replies) }))
     }
 
     async fn inspect(&self, _: Request<InspectRequest>) -> Result<Response<InspectResponse>, Status> {
-        Ok(Response::new(self.cluster.overview().map_err(failed)?.into()))
+        Ok(Response::new(self.members.cluster().overview().map_err(failed)?.into()))
     }
 
     async fn list_accounts(
@@ -69,14 +71,33 @@ impl Admin for AdminService {
         request: Request<ListAccountsRequest>,
     ) -> Result<Response<ListAccountsResponse>, Status> {
         let after = request.into_inner().after.map(AccountId);
-        self.cluster.read_barrier().await?;
+        self.members.cluster().read_barrier().await?;
         Ok(Response::new(self.accounts(after).map_err(failed)?))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<ChangeMembersRequest>,
+    ) -> Result<Response<ChangeMembersResponse>, Status> {
+        let request = request.into_inner();
+        let passed_on = request.passed_on;
+        let change = MemberChange::from_request(request)
+            .ok_or_else(|| Status::unimplemented("an unknown change of members"))?;
+        let changed = if passed_on {
+            self.members.change(&change).await
+        } else {
+            self.members.change_anywhere(&change).await
+        };
+        match Unchanged::to_response(changed.clone()) {
+            Some(response) => Ok(Response::new(response)),
+            None => Err(Status::deadline_exceeded(format!("{changed:?}"))),
+        }
     }
 }
 
 impl AdminService {
     fn accounts(&self, after: Option<AccountId>) -> Result<ListAccountsResponse, storage::Error> {
-        let view = self.cluster.state().view();
+        let view = self.members.cluster().state().view();
         let found = view.prefix::<Accounts>(&[], after.as_ref(), ACCOUNTS_TOGETHER)?;
         let more = found.len() == ACCOUNTS_TOGETHER;
         let mut accounts = Vec::with_capacity(found.len());
@@ -104,6 +125,7 @@ impl From<Overview> for InspectResponse {
             applied: member.applied,
             shards: member.shards,
             version: member.version,
+            feature_level: member.level.map(|level| level.0),
         });
         Self {
             node: overview.node.0,
@@ -111,6 +133,7 @@ impl From<Overview> for InspectResponse {
             term: overview.term,
             applied: overview.applied,
             digest: overview.digest.map(Digest::to_u64),
+            feature_level: overview.level.0,
             shard_map_version: overview.shard_map_version,
             members: members.collect(),
             restoring: overview

@@ -3,18 +3,23 @@
 //! A call carries the id of the node it is for and a token, the HMAC-SHA256 of that id under the secret.
 //! The secret never crosses the wire, and a token that leaks opens one node only.
 
+use crate::belonging::Belonging;
 use crate::settings::Secret;
 use domain::id::NodeId;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt::Write;
 use subtle::ConstantTimeEq;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
 const TO: &str = "x-justrun-to";
 const TOKEN: &str = "x-justrun-token";
+/// Which node calls; an operator does not say.
+const FROM: &str = "x-justrun-from";
+/// Whom a call was refused to because it was removed from the cluster.
+const REMOVED: &str = "x-justrun-removed";
 /// Who a node is, said to whoever takes it for another one.
 const ME: &str = "x-justrun-me";
 /// Bound to its use, so that no other use of the secret yields the same bytes.
@@ -33,16 +38,18 @@ fn token(secret: &Secret, to: NodeId) -> String {
 /// Puts what one peer wants to see on every call to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
+    from: Option<MetadataValue<Ascii>>,
     to: MetadataValue<Ascii>,
     token: MetadataValue<Ascii>,
 }
 
 impl Credentials {
-    pub(crate) fn new(secret: &Secret, to: NodeId) -> Self {
+    /// Of the node `from`, or of an operator.
+    pub(crate) fn new(secret: &Secret, from: Option<NodeId>, to: NodeId) -> Self {
         let mut token =
             MetadataValue::try_from(token(secret, to)).expect("hexadecimal digits are plain text");
         token.set_sensitive(true);
-        Self { to: MetadataValue::from(to.0), token }
+        Self { from: from.map(|from| MetadataValue::from(from.0)), to: MetadataValue::from(to.0), token }
     }
 }
 
@@ -50,20 +57,24 @@ impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         request.metadata_mut().insert(TO, self.to.clone());
         request.metadata_mut().insert(TOKEN, self.token.clone());
+        if let Some(from) = &self.from {
+            request.metadata_mut().insert(FROM, from.clone());
+        }
         Ok(request)
     }
 }
 
-/// Lets in only calls that are meant for this node and carry its token.
+/// Lets in only calls that are meant for this node and carry its token, and none of nodes that were removed.
 #[derive(Clone)]
 pub(crate) struct Doorkeeper {
     me: NodeId,
     token: String,
+    belonging: Belonging,
 }
 
 impl Doorkeeper {
-    pub(crate) fn new(secret: &Secret, me: NodeId) -> Self {
-        Self { me, token: token(secret, me) }
+    pub(crate) fn new(secret: &Secret, me: NodeId, belonging: Belonging) -> Self {
+        Self { me, token: token(secret, me), belonging }
     }
 }
 
@@ -77,17 +88,33 @@ impl Interceptor for Doorkeeper {
             refusal.metadata_mut().insert(ME, MetadataValue::from(self.me.0));
             return Err(refusal);
         }
-        if bool::from(text(TOKEN).ct_eq(self.token.as_bytes())) {
-            Ok(request)
-        } else {
-            Err(Status::unauthenticated("wrong cluster secret"))
+        if !bool::from(text(TOKEN).ct_eq(self.token.as_bytes())) {
+            return Err(Status::unauthenticated("wrong cluster secret"));
+        }
+        match named(request.metadata(), FROM).filter(|from| self.belonging.is_removed(*from)) {
+            None => Ok(request),
+            Some(from) => {
+                let mut refusal =
+                    Status::permission_denied(format!("node {from} was removed from the cluster"));
+                refusal.metadata_mut().insert(REMOVED, MetadataValue::from(from.0));
+                Err(refusal)
+            }
         }
     }
 }
 
 /// Which node refused a call because it was for another one.
 pub(crate) fn named_by(refusal: &Status) -> Option<NodeId> {
-    refusal.metadata().get(ME)?.to_str().ok()?.parse().ok().map(NodeId)
+    named(refusal.metadata(), ME)
+}
+
+/// Which node was refused a call because it was removed from the cluster.
+pub(crate) fn removed_by(refusal: &Status) -> Option<NodeId> {
+    named(refusal.metadata(), REMOVED)
+}
+
+fn named(metadata: &MetadataMap, name: &str) -> Option<NodeId> {
+    metadata.get(name)?.to_str().ok()?.parse().ok().map(NodeId)
 }
 
 #[cfg(test)]
@@ -95,12 +122,17 @@ mod tests {
     use super::*;
     use tonic::Code;
 
+    /// Node 1, for which node 9 is removed, is called by one.
+    fn call(secret: &str, from: Option<u64>, to: u64) -> Result<(), Status> {
+        let mut credentials = Credentials::new(&Secret::new(secret), from.map(NodeId), NodeId(to));
+        let request = credentials.call(Request::new(())).unwrap();
+        let belonging = Belonging::new(NodeId(1), crate::level::SUPPORTED);
+        belonging.set_removed([NodeId(9)].into());
+        Doorkeeper::new(&Secret::new("right"), NodeId(1), belonging).call(request).map(drop)
+    }
+
     fn check(secret: &str, to: u64) -> Result<(), Code> {
-        let request = Credentials::new(&Secret::new(secret), NodeId(to)).call(Request::new(())).unwrap();
-        Doorkeeper::new(&Secret::new("right"), NodeId(1))
-            .call(request)
-            .map(drop)
-            .map_err(|status| status.code())
+        call(secret, Some(2), to).map_err(|status| status.code())
     }
 
     #[test]
@@ -108,10 +140,18 @@ mod tests {
         assert_eq!(check("right", 1), Ok(()));
         assert_eq!(check("wrong", 1), Err(Code::Unauthenticated));
         assert_eq!(check("right", 2), Err(Code::FailedPrecondition));
-        let mut doorkeeper = Doorkeeper::new(&Secret::new("right"), NodeId(1));
-        let refusal = doorkeeper.call(Request::new(())).unwrap_err();
+        let refusal = call("right", None, 0).unwrap_err();
         assert_eq!((refusal.code(), named_by(&refusal)), (Code::FailedPrecondition, Some(NodeId(1))));
         assert_eq!(named_by(&Status::unauthenticated("")), None);
+    }
+
+    #[test]
+    fn a_node_that_was_removed_is_told_so_if_it_knows_the_secret() {
+        let refusal = call("right", Some(9), 1).unwrap_err();
+        assert_eq!((refusal.code(), removed_by(&refusal)), (Code::PermissionDenied, Some(NodeId(9))));
+        let refusal = call("wrong", Some(9), 1).unwrap_err();
+        assert_eq!((refusal.code(), removed_by(&refusal)), (Code::Unauthenticated, None));
+        assert!(call("right", None, 1).is_ok(), "an operator is no node");
     }
 
     #[test]

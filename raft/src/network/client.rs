@@ -2,16 +2,19 @@
 
 use super::auth::Credentials;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
+use crate::belonging::Belonging;
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
 use crate::tls::{self, Tls};
 use crate::types::{
-    AppendRequest, AppendResult, NetworkError, RpcError, Snapshot, SnapshotResponse, StreamingError,
-    TransferRequest, TransferResponse, TypeConfig, Unreachable, Vote, VoteRequest, VoteResponse,
+    AppendRequest, AppendResult, Membership, MetricsReceiver, NetworkError, RpcError, Snapshot,
+    SnapshotResponse, StreamingError, TransferRequest, TransferResponse, TypeConfig, Unreachable, Vote,
+    VoteRequest, VoteResponse,
 };
 use bytes::BytesMut;
 use domain::id::NodeId;
 use futures::{Stream, StreamExt};
 use openraft::OptionalSend;
+use openraft::async_runtime::WatchReceiver;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::ReplicationClosed;
 use openraft::impls::BasicNode;
@@ -20,14 +23,16 @@ use openraft::network::{
     RaftNetworkFactory,
 };
 use parking_lot::Mutex;
+use proto::admin::admin_client::AdminClient;
 use proto::cluster::cluster_client::ClusterClient;
 use proto::raft::raft_client::RaftClient;
 use proto::raft::snapshot_chunk::Part;
 use proto::raft::{SnapshotChunk, TransferLeaderRequest};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use storage::SnapshotFile;
 use tokio::io::AsyncReadExt;
@@ -64,32 +69,91 @@ pub(crate) struct Peers {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
+    me: NodeId,
     secret: Secret,
     tls: Option<Tls>,
-    addrs: BTreeMap<NodeId, String>,
+    /// What this node was told of addresses when it started. It wins over what the members agreed on: a node may have
+    /// moved.
+    routes: BTreeMap<NodeId, String>,
+    /// Where the members are says the log.
+    metrics: OnceLock<MetricsReceiver>,
+    belonging: Belonging,
     channels: Mutex<BTreeMap<(NodeId, Lane), (String, Channel)>>,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peers").field("me", &self.me).field("routes", &self.routes).finish_non_exhaustive()
+    }
+}
+
 impl Peers {
-    pub(crate) fn new(secret: Secret, tls: Option<Tls>, addrs: BTreeMap<NodeId, String>) -> Self {
-        Self { shared: Arc::new(Shared { secret, tls, addrs, channels: Mutex::default() }) }
+    pub(crate) fn new(
+        me: NodeId,
+        secret: Secret,
+        tls: Option<Tls>,
+        routes: BTreeMap<NodeId, String>,
+        belonging: Belonging,
+    ) -> Self {
+        let (metrics, channels) = (OnceLock::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { me, secret, tls, routes, metrics, belonging, channels }) }
+    }
+
+    /// Takes addresses from the members that consensus knows, from now on.
+    pub(crate) fn follow(&self, metrics: MetricsReceiver) {
+        // Only the first counts, and there is only one.
+        let _ = self.shared.metrics.set(metrics);
+    }
+
+    /// The other members, and those this node was told of.
+    pub(crate) fn others(&self) -> BTreeSet<NodeId> {
+        let mut others: BTreeSet<NodeId> = self.shared.routes.keys().copied().collect();
+        if let Some(metrics) = self.shared.metrics.get() {
+            let metrics = metrics.borrow_watched();
+            others.extend(metrics.membership_config.membership().nodes().map(|(id, _)| NodeId(*id)));
+        }
+        others.remove(&self.shared.me);
+        others
+    }
+
+    fn addr(&self, node: NodeId) -> Result<String, Status> {
+        let agreed = || {
+            let metrics = self.shared.metrics.get()?.borrow_watched();
+            metrics.membership_config.membership().get_node(&node.0).map(|node| node.addr.clone())
+        };
+        let known = self.shared.routes.get(&node).cloned().or_else(agreed);
+        known.ok_or_else(|| Status::not_found(format!("no node {node}")))
+    }
+
+    /// Closes the connections to nodes that are neither members nor were ever told of.
+    pub(crate) fn forget_all_but(&self, membership: &Membership) {
+        let routes = &self.shared.routes;
+        let stays = |node: &NodeId| routes.contains_key(node) || membership.get_node(&node.0).is_some();
+        self.shared.channels.lock().retain(|(node, _), _| stays(node));
+    }
+
+    fn credentials(&self, to: NodeId) -> Credentials {
+        Credentials::new(&self.shared.secret, Some(self.shared.me), to)
     }
 
     /// A client for everything besides replication.
     pub(crate) fn cluster(&self, node: NodeId) -> Result<ClusterClient<Authorized>, Status> {
-        let addr =
-            self.shared.addrs.get(&node).ok_or_else(|| Status::not_found(format!("no node {node}")))?;
-        let channel = self.channel(node, Lane::Control, addr)?;
-        Ok(ClusterClient::with_interceptor(channel, Credentials::new(&self.shared.secret, node))
+        let channel = self.channel(node, Lane::Control, &self.addr(node)?)?;
+        Ok(ClusterClient::with_interceptor(channel, self.credentials(node))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 
+    /// A client for what operators ask, to pass it on.
+    pub(crate) fn admin(&self, node: NodeId) -> Result<AdminClient<Authorized>, Status> {
+        let channel = self.channel(node, Lane::Control, &self.addr(node)?)?;
+        Ok(AdminClient::with_interceptor(channel, self.credentials(node)))
+    }
+
     fn raft(&self, node: NodeId, lane: Lane, addr: &str) -> Result<RaftClient<Authorized>, Status> {
         let channel = self.channel(node, lane, addr)?;
-        Ok(RaftClient::with_interceptor(channel, Credentials::new(&self.shared.secret, node))
+        Ok(RaftClient::with_interceptor(channel, self.credentials(node))
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
@@ -131,8 +195,7 @@ impl Network {
 
     fn connection(&self, target: u64, node: &BasicNode, lane: Lane) -> Connection {
         let target = NodeId(target);
-        // Configuration wins over what was configured when the cluster was formed: a node may have moved.
-        let addr = self.peers.shared.addrs.get(&target).unwrap_or(&node.addr).clone();
+        let addr = self.peers.shared.routes.get(&target).unwrap_or(&node.addr).clone();
         Connection { peers: self.peers.clone(), target, addr, lane }
     }
 }
@@ -169,7 +232,10 @@ impl Connection {
 
     /// A peer that is not there, or will not talk to us, is left alone for a while.
     fn failed(&self, status: &Status) -> RpcError {
+        self.peers.shared.belonging.heed(status);
         match status.code() {
+            // The cluster goes on without this node; see [`Belonging`].
+            Code::PermissionDenied => Unreachable::new(status).into(),
             Code::Unauthenticated | Code::FailedPrecondition | Code::InvalidArgument => {
                 tracing::warn!(peer = %self.target, addr = %self.addr, reason = status.message(), "peer refuses our calls");
                 Unreachable::new(status).into()

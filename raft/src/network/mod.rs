@@ -4,11 +4,13 @@ mod admin; // what operators ask
 mod auth; // who may call
 mod backup; // the state to a file, and back
 mod backup_client; // asking for that from outside
+mod change; // changes of members <-> proto
 mod client; // openraft's network, and channels to peers
 mod convert; // raft messages <-> proto
 mod operator; // calling a node as its operator
 mod server; // the services
 
+pub(crate) use auth::removed_by;
 pub use backup_client::BackupStream;
 pub(crate) use client::{Network, Peers};
 pub use operator::{AccountSummary, Operator, OperatorError};

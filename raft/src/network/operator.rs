@@ -3,11 +3,13 @@
 use super::auth::{Credentials, named_by};
 use crate::codec;
 use crate::command::{Command, Reply};
+use crate::members::{MemberChange, Unchanged};
 use crate::overview::{MemberOverview, Overview, Restoring, Role};
 use crate::settings::{MESSAGE_BYTES_MAX, Secret};
 use crate::tls::{self, Tls};
 use domain::account::Plan;
 use domain::id::{AccountId, NodeId};
+use domain::node::FeatureLevel;
 use domain::time::Timestamp;
 use proto::admin::admin_client::AdminClient;
 use proto::admin::{
@@ -29,6 +31,8 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longer than the node itself tries for.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Likewise, for changes of the members.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// No node has this id, so any node says which one it is.
 const NOBODY: NodeId = NodeId(0);
 
@@ -61,6 +65,9 @@ pub enum OperatorError {
     /// No answer came in time. It may have taken effect.
     #[error("no answer came in time; the change may have taken effect, look before trying again")]
     Unknown,
+    /// The cluster will not do it. Nothing has happened.
+    #[error("{0}")]
+    Refused(String),
     /// The node cannot do it, and says why.
     #[error("the node cannot do this: {0}")]
     Failed(String),
@@ -84,6 +91,7 @@ pub struct AccountSummary {
 /// A node that does what an operator asks.
 #[derive(Clone, Debug)]
 pub struct Operator {
+    node: NodeId,
     addr: String,
     client: AdminClient<InterceptedService<Channel, Credentials>>,
     pub(super) backups: BackupClient<InterceptedService<Channel, Credentials>>,
@@ -110,9 +118,15 @@ impl Operator {
             Err(_) => return Err(unreachable("it takes too long".to_owned())),
         };
         let node = node_at(addr, &channel, secret).await?;
-        let backups = BackupClient::with_interceptor(channel.clone(), Credentials::new(secret, node))
+        let backups = BackupClient::with_interceptor(channel.clone(), Credentials::new(secret, None, node))
             .max_decoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { addr: addr.to_owned(), client: client(channel, secret, node), backups })
+        Ok(Self { node, addr: addr.to_owned(), client: client(channel, secret, node), backups })
+    }
+
+    /// Which node it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
     }
 
     /// Has commands proposed. One reply each.
@@ -123,6 +137,21 @@ impl Operator {
         let request = AdministerRequest { commands: codec::encode_commands(commands) };
         let response = self.call(self.client.clone().administer(request)).await?;
         codec::decode_replies(&response.replies).map_err(|error| OperatorError::Failed(error.to_string()))
+    }
+
+    /// Changes the members, through whoever leads. Safe to ask again.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    pub async fn change(&self, change: &MemberChange) -> Result<(), OperatorError> {
+        let mut client = self.client.clone();
+        let response = self.call_for(CHANGE_TIMEOUT, client.change_members(change.to_request(false))).await?;
+        match Unchanged::from_response(response) {
+            Ok(()) => Ok(()),
+            Err(Unchanged::Refused(reason)) => Err(OperatorError::Refused(reason)),
+            Err(Unchanged::NotLeader(_)) => Err(OperatorError::NoLeader),
+            Err(Unchanged::Unknown(_)) => Err(OperatorError::Unknown),
+        }
     }
 
     /// The cluster as the node sees it.
@@ -152,7 +181,15 @@ impl Operator {
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, OperatorError> {
-        match timeout(CALL_TIMEOUT, call).await {
+        self.call_for(CALL_TIMEOUT, call).await
+    }
+
+    async fn call_for<T>(
+        &self,
+        patience: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, OperatorError> {
+        match timeout(patience, call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(self.refused(&status)),
             Err(_) => Err(OperatorError::Unknown),
@@ -179,7 +216,7 @@ fn client(
     secret: &Secret,
     node: NodeId,
 ) -> AdminClient<InterceptedService<Channel, Credentials>> {
-    AdminClient::with_interceptor(channel, Credentials::new(secret, node))
+    AdminClient::with_interceptor(channel, Credentials::new(secret, None, node))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
@@ -238,6 +275,7 @@ impl TryFrom<Member> for MemberOverview {
             applied: member.applied,
             shards: member.shards,
             version: member.version,
+            level: member.feature_level.map(FeatureLevel),
         })
     }
 }
@@ -253,6 +291,7 @@ impl TryFrom<InspectResponse> for Overview {
             term: response.term,
             applied: response.applied,
             digest: response.digest.map(Digest::from_u64),
+            level: FeatureLevel(response.feature_level),
             shard_map_version: response.shard_map_version,
             members: members.collect::<Result<_, _>>()?,
             restoring: response

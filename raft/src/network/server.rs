@@ -6,6 +6,7 @@ use super::backup::BackupService;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::codec;
 use crate::error::ServiceError;
+use crate::members::Members;
 use crate::office::{Office, Refused};
 use crate::quotas::Take;
 use crate::settings::{MESSAGE_BYTES_MAX, Settings};
@@ -42,21 +43,21 @@ pub(crate) async fn serve(
     listener: TcpListener,
     office: Office,
     state: State,
-    operated: crate::Cluster,
+    members: Members,
     settings: Settings,
     stop: CancellationToken,
 ) -> Result<(), ServiceError> {
     let raft = RaftServer::new(RaftService { office: office.clone(), state })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let doorkeeper = Doorkeeper::new(&settings.secret, office.me);
+    let doorkeeper = Doorkeeper::new(&settings.secret, office.me, office.belonging.clone());
     let cluster = ClusterServer::new(ClusterService { office })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let backup = BackupServer::new(BackupService { cluster: operated.clone() })
+    let backup = BackupServer::new(BackupService { cluster: members.cluster().clone() })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let admin = AdminServer::new(AdminService { cluster: operated })
+    let admin = AdminServer::new(AdminService { members })
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let mut server = Server::builder();
@@ -156,7 +157,10 @@ impl Raft for RaftService {
             }
         }
         let applied = self.state.applied();
+        let belonging = self.office.belonging.clone();
+        // Consensus must not begin with what it cannot end: it has cut the log by then.
         let is_news = move |mark: &[u8]| match (codec::decode_mark(mark), applied.as_deref()) {
+            (Ok(sent), _) if !belonging.supports(sent.level) => false,
             (Ok(sent), Some(applied)) => {
                 codec::decode_mark(applied).is_ok_and(|applied| sent.applied > applied.applied)
             }
@@ -165,6 +169,9 @@ impl Raft for RaftService {
         };
         let finished = tokio::task::spawn_blocking(move || writer.finish_if(is_news)).await;
         let Some(file) = finished.map_err(failed)?.map_err(failed)? else {
+            if let Some(why) = self.office.belonging.dismissal() {
+                return Err(Status::failed_precondition(why.to_string()));
+            }
             // A late copy: this node is further already.
             let vote = self.office.raft.metrics().borrow_watched().vote;
             return Ok(Response::new(SnapshotResponse { ballot: Some(convert::vote_to_proto(&vote)) }));
@@ -178,6 +185,8 @@ impl Raft for RaftService {
         &self,
         request: Request<TransferLeaderRequest>,
     ) -> Result<Response<TransferLeaderResponse>, Status> {
+        // Who may not vote may not stand for election either.
+        self.must_vote()?;
         let request = convert::transfer_request_from_proto(request.into_inner())?;
         let response = self.office.raft.handle_transfer_leader(request).await.map_err(failed)?;
         Ok(Response::new(convert::transfer_response_to_proto(&response)))
@@ -279,7 +288,16 @@ impl Cluster for ClusterService {
         Ok(Response::new(TakeResponse { result: Some(result) }))
     }
 
-    async fn formation(&self, _: Request<FormationRequest>) -> Result<Response<FormationResponse>, Status> {
-        Ok(Response::new(FormationResponse { formed: self.office.has_applied() }))
+    async fn formation(
+        &self,
+        request: Request<FormationRequest>,
+    ) -> Result<Response<FormationResponse>, Status> {
+        let asks = request.into_inner().node;
+        let is_member = {
+            let metrics = self.office.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().get_node(&asks).is_some()
+        };
+        Ok(Response::new(FormationResponse { formed: self.office.has_applied(), is_member }))
     }
 }

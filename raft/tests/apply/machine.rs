@@ -8,7 +8,7 @@ use domain::execution::{
 };
 use domain::id::{DeliveryId, ExecutionId, JobId, NodeId};
 use domain::job::JobState;
-use domain::node::{Incarnation, SessionId};
+use domain::node::{FeatureLevel, Incarnation, SessionId};
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use raft::apply::{Effect, apply};
@@ -70,10 +70,15 @@ impl Machine {
 
     /// Applies commands in one commit. One reply each.
     pub(crate) fn apply_all(&mut self, commands: Vec<Command>) -> Vec<Reply> {
+        self.apply_of(ONE, 1, commands)
+    }
+
+    /// As [`Machine::apply_all`], proposed by another process.
+    pub(crate) fn apply_of(&mut self, node: NodeId, session: u64, commands: Vec<Command>) -> Vec<Reply> {
         self.sequence += 1;
         let proposal = Proposal {
-            node: ONE,
-            session: SessionId(1),
+            node,
+            session: SessionId(session),
             sequence: self.sequence,
             acknowledged_below: self.sequence,
             commands,
@@ -150,6 +155,7 @@ impl Machine {
             api_url: String::new(),
             rpc_addr: String::new(),
             version: String::new(),
+            level: FeatureLevel::FIRST,
         });
         let reply = self.apply(command);
         assert!(matches!(reply, Ok(Applied::Registered(_))), "{reply:?}");

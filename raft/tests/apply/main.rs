@@ -16,6 +16,7 @@ mod diagnoses; // so many a day
 mod history; // by the hour, and the pulse
 mod jobs; // paused and resumed
 mod keys; // made, used, revoked
+mod nodes; // removed from the cluster
 mod once; // answered once
 mod prune; // old history goes
 mod restore; // a backup comes in

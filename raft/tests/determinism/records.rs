@@ -6,7 +6,7 @@ use domain::channel::{Channel, ChannelConfig, EventKind};
 use domain::execution::Diagnosis;
 use domain::id::{AccountId, ChannelId, JobId, KeyId, NodeId, SpaceId};
 use domain::job::{Delivery, Job, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use domain::space::Space;
 use domain::time::Timestamp;
 use raft::command::{Bootstrap, Command, RegisterNode};
@@ -21,6 +21,7 @@ pub(crate) fn register(node: NodeId) -> Command {
         api_url: "http://localhost".to_owned(),
         rpc_addr: "localhost:1".to_owned(),
         version: "0".to_owned(),
+        level: FeatureLevel(2),
     })
 }
 

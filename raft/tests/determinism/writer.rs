@@ -9,15 +9,15 @@ use domain::delivery::{DeliveryOutcome, DeliveryResult};
 use domain::execution::{Attempt, AttemptResult, ErrorKind, Failure, MissedFirings, Outcome, ResponseBody};
 use domain::id::{AccountId, ChannelId, ExecutionId, JobId, KeyId, NodeId, SpaceId};
 use domain::job::JobVersion;
-use domain::node::{Incarnation, SessionId};
+use domain::node::{FeatureLevel, Incarnation, SessionId};
 use domain::shard::SHARDS;
 use domain::time::Timestamp;
 use raft::command::{
     AlignSpace, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount, CreateChannel, CreateJob,
     CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode, EndSession, ExpireNode,
-    NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, Release, ResumeJob, ResumeSpace,
-    RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep, UpdateChannel, UpdateJob,
-    UpdateSpace,
+    NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, RaiseLevel, Release, RemoveNode,
+    ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey, SetShardMap, Sweep,
+    UpdateChannel, UpdateJob, UpdateSpace,
 };
 use std::time::Duration;
 use storage::schema::{Accounts, Channels, Deliveries, Executions, JobStates, Nodes, SpaceJobs, Spaces};
@@ -177,6 +177,12 @@ impl Writer {
             }
             (7, ..) if self.random.chance(10) => Command::ExpireNode(ExpireNode { node, incarnation }),
             (7, ..) if self.random.chance(10) => Command::DrainNode(DrainNode { node, incarnation }),
+            (7, ..) if self.random.chance(10) => {
+                let to = FeatureLevel(1 + u32::try_from(self.random.below(3)).unwrap());
+                Command::RaiseLevel(RaiseLevel { to })
+            }
+            // Of a node that proposes nothing more.
+            (7, ..) if self.random.chance(10) => Command::RemoveNode(RemoveNode { node: NodeId(9) }),
             (7, ..) => register(node),
             (8, ..) => Command::SetShardMap(SetShardMap {
                 expected_version: self.random.below(4),

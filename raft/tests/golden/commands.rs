@@ -13,14 +13,15 @@ use domain::delivery::{DeliveryOutcome, DeliveryResult};
 use domain::execution::{AttemptResult, ErrorKind, MissedFirings, NotRecorded, Outcome};
 use domain::id::JobId;
 use domain::job::JobVersion;
+use domain::node::FeatureLevel;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
 use raft::command::{
     AlignSpace, Applied, BeginRestore, Bootstrap, ChangeBilling, Claim, ClaimTarget, Command, CreateAccount,
     CreateChannel, CreateJob, CreateKey, CreateSpace, DeleteChannel, DeleteJob, DeleteSpace, DrainNode,
-    EndSession, ExpireNode, NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, RegisterNode,
-    Release, Reply, RestorePart, ResumeJob, ResumeSpace, RevokeKey, RunJob, SaveDiagnosis, SetSessionKey,
-    SetShardMap, StepRestore, Sweep, UpdateChannel, UpdateJob, UpdateSpace,
+    EndSession, ExpireNode, NoteKeyUse, Once, Overdue, PauseJob, PauseSpace, Proposal, Prune, RaiseLevel,
+    RegisterNode, Release, RemoveNode, Reply, RestorePart, ResumeJob, ResumeSpace, RevokeKey, RunJob,
+    SaveDiagnosis, SetSessionKey, SetShardMap, StepRestore, Sweep, UpdateChannel, UpdateJob, UpdateSpace,
 };
 
 pub(crate) fn pause_job(at: Timestamp) -> PauseJob {
@@ -73,10 +74,24 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
                 api_url: "http://node-3.example:8080".to_owned(),
                 rpc_addr: "node-3.example:8081".to_owned(),
                 version: "0.1.0".to_owned(),
+                level: FeatureLevel::FIRST,
             }),
         ),
         ("filled", Command::DrainNode(DrainNode { node: NODE, incarnation: INCARNATION })),
         ("filled", Command::ExpireNode(ExpireNode { node: NODE, incarnation: INCARNATION })),
+        (
+            "upgraded",
+            Command::RegisterNode(RegisterNode {
+                node: NODE,
+                session: SESSION,
+                api_url: "http://node-3.example:8080".to_owned(),
+                rpc_addr: "node-3.example:8081".to_owned(),
+                version: "0.2.0".to_owned(),
+                level: FeatureLevel(2),
+            }),
+        ),
+        ("filled", Command::RaiseLevel(RaiseLevel { to: FeatureLevel(2) })),
+        ("filled", Command::RemoveNode(RemoveNode { node: NODE })),
         ("filled", Command::SetShardMap(SetShardMap { expected_version: 11, owners: owners() })),
         ("paying", Command::Bootstrap(Bootstrap { account: account(Plan::Scale), key: api_key() })),
         ("turned", Command::CreateSpace(CreateSpace { space: space(Some(at(4))) })),
@@ -328,6 +343,9 @@ pub(crate) fn replies() -> Vec<(&'static str, Reply)> {
         no(Rejection::NoSuchDelivery),
         no(Rejection::NoSuchExecution),
         no(Rejection::NoSuchNode),
+        no(Rejection::NodeRemoved),
+        no(Rejection::LevelTooLow { needed: FeatureLevel(2) }),
+        no(Rejection::LevelUnsupported { node: NODE, supported: FeatureLevel(1) }),
         no(Rejection::Exists),
         no(Rejection::AlreadyPaused),
         no(Rejection::AlreadyActive),

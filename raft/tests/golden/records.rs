@@ -8,9 +8,9 @@ use domain::id::ExecutionId;
 use storage::schema::{
     AccountJobs, AccountKeys, AccountSpaces, AccountUsage, Accounts, Answers, AnswersByExpiry, ApiKeys,
     Channels, Claims, Customers, DeletedJobs, Deliveries, DeliveryClaims, Diagnoses, Due, EndedSessions,
-    ExecutionHours, Executions, JobChange, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, ResponseBodies,
-    RestoreStage, Restores, SecretsOf, Sessions, ShardMaps, SpaceJobs, Spaces, Timetables, UnalignedSpaces,
-    Users,
+    ExecutionHours, Executions, JobChange, JobHour, JobStates, Jobs, Metas, Nodes, Pulses, RemovedNodes,
+    ResponseBodies, RestoreStage, Restores, SecretsOf, Sessions, ShardMaps, SpaceJobs, Spaces, Timetables,
+    UnalignedSpaces, Users,
 };
 
 pub(crate) fn keys() -> Vec<Line> {
@@ -26,6 +26,7 @@ pub(crate) fn keys() -> Vec<Line> {
         Line::key::<Restores>("one", ()),
         Line::key::<Sessions>("filled", samples::NODE),
         Line::key::<Nodes>("filled", samples::NODE),
+        Line::key::<RemovedNodes>("filled", samples::NODE),
         Line::key::<ShardMaps>("one", ()),
         Line::key::<Accounts>("filled", samples::ACCOUNT),
         Line::key::<ApiKeys>("filled", samples::key_hash()),
@@ -69,9 +70,12 @@ pub(crate) fn values() -> Vec<Line> {
     let mut lines = vec![
         Line::value::<Metas>("with-restoring", samples::meta()),
         Line::value::<Metas>("new-with-restoring", storage::schema::Meta::default()),
+        Line::value::<Metas>("upgraded", samples::upgraded_meta()),
         Line::value::<Sessions>("filled", samples::session()),
         Line::value::<Nodes>("filled", samples::node()),
+        Line::value::<Nodes>("upgraded", samples::upgraded_node()),
         Line::value::<Nodes>("live", samples::live_node()),
+        Line::value::<RemovedNodes>("filled", samples::removed_node()),
         Line::value::<ShardMaps>("filled", samples::shard_map()),
         Line::value::<ApiKeys>("used", samples::api_key()),
         Line::value::<ApiKeys>("unused", samples::unused_key()),

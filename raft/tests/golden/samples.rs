@@ -15,7 +15,7 @@ use domain::job::{
     RetryPolicy,
 };
 use domain::ledger::Timetable;
-use domain::node::{Incarnation, Node, SessionId};
+use domain::node::{FeatureLevel, Incarnation, Node, SessionId};
 use domain::pulse::Pulse;
 use domain::rejection::Rejection;
 use domain::shard::{SHARDS, ShardId, ShardMap};
@@ -23,7 +23,9 @@ use domain::space::Space;
 use domain::time::Timestamp;
 use raft::command::{Applied, Reply};
 use std::collections::BTreeMap;
-use storage::schema::{AccountJob, Answer, DueKey, Meta, Restore, RestoreStage, Secrets, Session, Usage};
+use storage::schema::{
+    AccountJob, Answer, DueKey, Meta, RemovedNode, Restore, RestoreStage, Secrets, Session, Usage,
+};
 
 pub(crate) const ACCOUNT: AccountId = AccountId(0x0102_0304_0506_0708);
 pub(crate) const JOB: JobId = JobId(0x1112_1314_1516_1718);
@@ -63,6 +65,7 @@ pub(crate) fn meta() -> Meta {
         channels: 7,
         channels_of_all: 4,
         restoring: true,
+        level: FeatureLevel::FIRST,
     }
 }
 
@@ -85,6 +88,10 @@ pub(crate) fn restore(stage: RestoreStage) -> Restore {
     Restore { backup: u64::MAX, parts: 300, begun_at: at(0), stage }
 }
 
+pub(crate) fn upgraded_meta() -> Meta {
+    Meta { level: FeatureLevel(2), ..meta() }
+}
+
 pub(crate) fn session() -> Session {
     let replies = BTreeMap::from([
         (41, storage::codec::encode_body(&vec![Reply::Ok(Applied::Done)])),
@@ -101,10 +108,15 @@ pub(crate) fn node() -> Node {
         api_url: "http://node-3.example:8080".to_owned(),
         rpc_addr: "node-3.example:8081".to_owned(),
         version: "0.1.0".to_owned(),
+        level: FeatureLevel::FIRST,
         registered_at: at(0),
         draining: true,
         expired_at: Some(at(5)),
     }
+}
+
+pub(crate) fn upgraded_node() -> Node {
+    Node { level: FeatureLevel(2), ..node() }
 }
 
 pub(crate) fn live_node() -> Node {
@@ -115,10 +127,15 @@ pub(crate) fn live_node() -> Node {
         api_url: String::new(),
         rpc_addr: String::new(),
         version: String::new(),
+        level: FeatureLevel::FIRST,
         registered_at: at(0),
         draining: false,
         expired_at: None,
     }
+}
+
+pub(crate) fn removed_node() -> RemovedNode {
+    RemovedNode { removed_at: at(7) }
 }
 
 pub(crate) fn owners() -> Vec<NodeId> {

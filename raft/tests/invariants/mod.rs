@@ -165,6 +165,7 @@ fn counts(view: &StateView<'_>) {
         channels: channels.len() as u64,
         channels_of_all: of_all,
         restoring: false,
+        level: meta.level,
     };
     assert_eq!(meta, expected);
     let mut jobs: BTreeMap<AccountId, u64> = BTreeMap::new();

@@ -11,7 +11,9 @@ mod peer; // calls that no node would make
 mod catching_up; // snapshots to a node that was away
 mod clocks; // whose is believed
 mod cut_off; // what a node does alone
+mod levels; // what all of them support
 mod lost_disk; // a node without its past
+mod membership; // who joins and who leaves
 mod proposals; // once and for all
 mod secret; // who may call
 mod support; // who makes a leader sure

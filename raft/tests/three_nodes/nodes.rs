@@ -4,11 +4,11 @@ use crate::link::{Link, Mode};
 use domain::account::{Account, ApiKey, Plan};
 use domain::id::{AccountId, ExecutionId, JobId, KeyId, NodeId};
 use domain::job::{Delivery, Job, Method, MisfirePolicy, OverlapPolicy, Request, Retry};
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use domain::rejection::Rejection;
 use domain::time::{Clock, Timestamp};
 use raft::command::{Applied, Bootstrap, Command, CreateJob, RunJob};
-use raft::{Cluster, Position, ProposeError, Secret, Settings, SnapshotSettings};
+use raft::{Cluster, Operator, Position, ProposeError, Secret, Settings, SnapshotSettings, StartError};
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
@@ -55,15 +55,20 @@ impl Clock for TestClock {
     }
 }
 
-/// Three nodes, and a link from each to each.
+/// Nodes there can be: those that found the cluster, and those that join it.
+const COUNT: usize = 6;
+
+/// Three nodes, or another number, and those that may join them; and a link from each to each. A node that joins is reached by
+/// all over the link from itself to itself, which is the address that it tells.
 pub(crate) struct Nodes {
     _alone: tokio::sync::MutexGuard<'static, ()>,
     dir: TempDir,
-    clocks: [Arc<TestClock>; 3],
+    clocks: Vec<Arc<TestClock>>,
     network: Option<Runtime>,
     links: BTreeMap<(usize, usize), Link>,
     running: Vec<Option<Running>>,
     sessions: u64,
+    founders: usize,
     pub(crate) snapshots: SnapshotSettings,
     pub(crate) propose_timeout: Duration,
     /// Sessions of several nodes may be the same: only those of one are told apart by them.
@@ -82,19 +87,25 @@ struct Running {
 impl Nodes {
     /// Nodes that do not run yet.
     pub(crate) async fn new() -> Self {
+        Self::of(3).await
+    }
+
+    /// As many that found the cluster; they do not run yet.
+    pub(crate) async fn of(founders: usize) -> Self {
         let alone = ALONE.lock().await;
         let start = Instant::now();
         let network = runtime();
-        let pairs = (0..3).flat_map(|from| (0..3).map(move |to| (from, to))).filter(|(from, to)| from != to);
+        let pairs = (0..COUNT).flat_map(|from| (0..COUNT).map(move |to| (from, to)));
         let links = pairs.map(|pair| (pair, Link::start(network.handle()))).collect();
         Self {
             _alone: alone,
             dir: TempDir::new().unwrap(),
-            clocks: [(); 3].map(|()| TestClock::right(start)),
+            clocks: (0..COUNT).map(|_| TestClock::right(start)).collect(),
             network: Some(network),
             links,
-            running: vec![None, None, None],
+            running: (0..COUNT).map(|_| None).collect(),
             sessions: 1_000,
+            founders,
             snapshots: SnapshotSettings::default(),
             propose_timeout: Duration::from_secs(10),
             same_session: false,
@@ -110,7 +121,7 @@ impl Nodes {
 
     /// Starts all nodes, and gives them an account.
     pub(crate) async fn form(&mut self) {
-        for node in 0..3 {
+        for node in 0..self.founders {
             self.start(node).await;
         }
         self.set_up().await;
@@ -118,22 +129,19 @@ impl Nodes {
 
     /// Registers all nodes, and gives them an account.
     pub(crate) async fn set_up(&self) {
-        for node in 0..3 {
+        for node in 0..self.founders {
             self.register(node).await;
         }
         self.must(0, bootstrap()).await;
         // So that what follows begins with nothing under way.
-        self.same_state(&[0, 1, 2]).await;
+        self.same_state(&self.running()).await;
     }
 
     /// What a node is told. It sees the others through its own links, so that each can be cut alone.
     pub(crate) fn settings(&mut self, node: usize, secret: &str) -> Settings {
         self.sessions += u64::from(!self.same_session);
-        let members = (0..3)
-            .map(|other| {
-                let addr = self.links.get(&(node, other)).map(|link| link.addr.to_string());
-                (id(other), addr.unwrap_or_else(|| "127.0.0.1:1".to_owned()))
-            })
+        let members = (0..self.founders)
+            .map(|other| (id(other), self.links[&(node, other)].addr.to_string()))
             .collect();
         let mut settings = Settings::new(id(node), SessionId(self.sessions), members, Secret::new(secret));
         settings.heartbeat = Duration::from_millis(100);
@@ -144,23 +152,75 @@ impl Nodes {
         settings
     }
 
+    /// As [`Nodes::settings`], for a node that asks another one to be added.
+    pub(crate) fn joining(&mut self, node: usize, via: usize) -> Settings {
+        let mut settings = self.settings(node, SECRET);
+        settings.join = Some(self.link(node, via).addr.to_string());
+        settings.rpc_addr = self.link(node, node).addr.to_string();
+        settings
+    }
+
+    /// As [`Nodes::start`], with a build that supports up to this feature level.
+    pub(crate) async fn start_build(&mut self, node: usize, level: u32) {
+        let settings = Settings { supported: FeatureLevel(level), ..self.settings(node, SECRET) };
+        self.start_with(node, settings, runtime()).await;
+    }
+
+    /// Tries to start a node that cannot start, and says why.
+    pub(crate) async fn cannot_start(&mut self, node: usize, settings: Settings) -> StartError {
+        let storage = self.open(node).await;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let clock = Arc::clone(&self.clocks[node]) as Arc<dyn Clock>;
+        match Cluster::start(settings, storage, clock, listener).await {
+            Ok(_) => panic!("node {node} starts"),
+            Err(error) => error,
+        }
+    }
+
+    /// Starts a node that joins through another one.
+    pub(crate) async fn join(&mut self, node: usize, via: usize) {
+        let settings = self.joining(node, via);
+        self.start_with(node, settings, runtime()).await;
+    }
+
+    /// A node, as its operator asks it.
+    pub(crate) async fn operator(&self, node: usize) -> Operator {
+        let addr = self.addr(node).to_string();
+        Operator::connect(&addr, &Secret::new(SECRET), None).await.unwrap()
+    }
+
+    /// Waits until this node sees just these voters, and nobody else.
+    pub(crate) async fn voters(&self, node: usize, expected: &[usize]) {
+        let expected: Vec<(NodeId, bool)> = expected.iter().map(|node| (id(*node), true)).collect();
+        eventually("these voters", || async {
+            let members = self.cluster(node).status().members;
+            let seen: Vec<_> = members.iter().map(|member| (member.id, member.voter)).collect();
+            if seen == expected { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+    }
+
     /// Starts a node on the data it left behind.
     pub(crate) async fn start(&mut self, node: usize) {
         let settings = self.settings(node, SECRET);
         self.start_with(node, settings, runtime()).await;
     }
 
-    pub(crate) async fn start_with(&mut self, node: usize, settings: Settings, runtime: Runtime) {
-        assert!(self.running[node].is_none(), "node {node} runs");
+    async fn open(&self, node: usize) -> Storage {
         let dir = self.data_dir(node);
         // What was killed may still be letting go of the directory.
-        let storage = eventually("the data directory", || async {
+        eventually("the data directory", || async {
             match Storage::open(&dir, storage::Settings::default()) {
                 Err(storage::Error::Locked { path }) => Err(format!("{path:?} is locked")),
                 opened => Ok(opened.unwrap()),
             }
         })
-        .await;
+        .await
+    }
+
+    pub(crate) async fn start_with(&mut self, node: usize, settings: Settings, runtime: Runtime) {
+        assert!(self.running[node].is_none(), "node {node} runs");
+        let storage = self.open(node).await;
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let (opened, clock) = (storage.clone(), Arc::clone(&self.clocks[node]));
@@ -239,7 +299,7 @@ impl Nodes {
     }
 
     pub(crate) fn running(&self) -> Vec<usize> {
-        (0..3).filter(|node| self.running[*node].is_some()).collect()
+        (0..COUNT).filter(|node| self.running[*node].is_some()).collect()
     }
 
     /// What becomes of everything between a node and the others.

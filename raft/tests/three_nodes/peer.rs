@@ -4,6 +4,7 @@ use crate::nodes::SECRET;
 use bytes::Bytes;
 use domain::id::NodeId;
 use hmac::{Hmac, KeyInit, Mac};
+use proto::admin::admin_client::AdminClient;
 use proto::cluster::cluster_client::ClusterClient;
 use proto::cluster::{ProposeRequest, ProposeResponse};
 use proto::raft::raft_client::RaftClient;
@@ -48,6 +49,14 @@ pub(crate) fn cluster(
     token: Option<String>,
 ) -> ClusterClient<InterceptedService<Channel, Signed>> {
     ClusterClient::new(channel(addr, to, token))
+}
+
+pub(crate) fn admin(
+    addr: SocketAddr,
+    to: NodeId,
+    token: Option<String>,
+) -> AdminClient<InterceptedService<Channel, Signed>> {
+    AdminClient::new(channel(addr, to, token))
 }
 
 pub(crate) fn raft(

@@ -3,6 +3,7 @@
 use crate::nodes::{Nodes, SECRET, assert_unanswered, create_job, eventually, id};
 use crate::peer::{self, token};
 use parking_lot::Mutex;
+use proto::admin::{ChangeMembersRequest, change_members_request};
 use proto::cluster::{FormationRequest, PingRequest, ProposeRequest, ReadIndexRequest, SupportRequest};
 use proto::raft::{Ballot, SnapshotChunk, TransferLeaderRequest, VoteRequest, snapshot_chunk};
 use raft::ReadError;
@@ -155,15 +156,21 @@ async fn every_call_without_the_nodes_own_token_is_refused_and_changes_nothing()
     let chunk = SnapshotChunk { part: ballot.map(snapshot_chunk::Part::Ballot) };
     let append = proto::raft::AppendRequest { ballot, ..Default::default() };
     let transfer = TransferLeaderRequest { from: ballot, to: me.0, last: None };
+    let remove = ChangeMembersRequest {
+        change: Some(change_members_request::Change::Remove(other.0)),
+        passed_on: true,
+    };
     for token in tokens {
         let mut cluster = peer::cluster(addr, me, token.clone());
         let mut raft = peer::raft(addr, me, token.clone());
+        let mut admin = peer::admin(addr, me, token.clone());
         let refusals = [
             cluster.propose(ProposeRequest { proposal: vec![1].into() }).await.map(drop),
             cluster.read_index(ReadIndexRequest::default()).await.map(drop),
             cluster.support(SupportRequest {}).await.map(drop),
             cluster.ping(PingRequest { node: 2, session: 1, applied: 0, clock: None }).await.map(drop),
-            cluster.formation(FormationRequest {}).await.map(drop),
+            cluster.formation(FormationRequest::default()).await.map(drop),
+            admin.change_members(remove.clone()).await.map(drop),
             raft.vote(vote).await.map(drop),
             raft.pre_vote(vote).await.map(drop),
             raft.append(futures::stream::iter([append.clone()])).await.map(drop),
@@ -178,7 +185,10 @@ async fn every_call_without_the_nodes_own_token_is_refused_and_changes_nothing()
     }
     // The right token of another node, addressed to that node, but sent here.
     let mut misled = peer::cluster(addr, other, Some(token(SECRET, other)));
-    assert_eq!(misled.formation(FormationRequest {}).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(
+        misled.formation(FormationRequest::default()).await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
     let after = seen();
     assert_eq!(after.0, before.0);
     assert_eq!((after.1.leader, after.1.term), (before.1.leader, before.1.term));
@@ -186,7 +196,7 @@ async fn every_call_without_the_nodes_own_token_is_refused_and_changes_nothing()
     // And with it they are heard.
     assert!(
         peer::cluster(addr, me, Some(right))
-            .formation(FormationRequest {})
+            .formation(FormationRequest::default())
             .await
             .unwrap()
             .into_inner()

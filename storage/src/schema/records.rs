@@ -1,7 +1,7 @@
 //! Values that belong to the state as a whole and to no noun of the domain.
 
 use domain::id::{DeliveryId, JobId};
-use domain::node::SessionId;
+use domain::node::{FeatureLevel, SessionId};
 use domain::time::{Month, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +33,9 @@ pub struct Meta {
     /// Whether a backup is being restored: the state holds some of it, and nothing else may change. See [`Restore`].
     #[serde(default)]
     pub restoring: bool,
+    /// What the cluster can do. Never falls.
+    #[serde(default, skip_serializing_if = "FeatureLevel::is_first")]
+    pub level: FeatureLevel,
 }
 
 /// A backup that is being restored. Goes with the last step.
@@ -82,6 +85,13 @@ impl std::fmt::Debug for Secrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secrets(…)")
     }
+}
+
+/// A node that does not belong to the cluster any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// Since when.
+    pub removed_at: Timestamp,
 }
 
 /// The answer to a request that named itself with an idempotency key.
