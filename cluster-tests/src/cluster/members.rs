@@ -127,7 +127,7 @@ impl Cluster {
         let is_there = |node: &&Node| {
             node.id != id && node.process.is_some() && matches!(node.place, Place::Founder | Place::Joined)
         };
-        let via = self.nodes.iter().find(is_there).map_or(self.node(id).rpc, |node| node.rpc);
+        let via = self.nodes.iter().find(is_there).map_or_else(|| self.node(id).rpc, |node| node.rpc);
         ["--join".to_owned(), via.to_string()]
     }
 }

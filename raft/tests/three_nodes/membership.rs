@@ -296,12 +296,15 @@ async fn a_change_goes_on_when_the_leader_dies_over_it() {
         let running = nodes.running();
         let leader = nodes.leader().await;
         let mut others = running.iter().copied().filter(|node| *node != leader);
-        let (asked, gone) = (others.next().unwrap(), others.last().unwrap());
+        let (asked, gone) = (others.next().unwrap(), others.next_back().unwrap());
         let operator = nodes.operator(asked).await;
-        let asking = tokio::spawn(async move { operator.change(&MemberChange::Remove(id(gone))).await });
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
-        nodes.kill(leader);
-        match asking.await.unwrap() {
+        let removal = MemberChange::Remove(id(gone));
+        let killing = async {
+            tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+            nodes.kill(leader);
+        };
+        let (answer, ()) = tokio::join!(operator.change(&removal), killing);
+        match answer {
             Ok(()) => {}
             Err(OperatorError::Unknown | OperatorError::NoLeader) => remove(&nodes, asked, gone).await,
             Err(error) => panic!("{error}"),
