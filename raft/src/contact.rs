@@ -1,14 +1,15 @@
 //! Who has heard of whom, and when: the leader of the nodes, a node of the leader.
 
-use crate::types::{Raft, RaftMetrics};
+use crate::way::Sight;
 use domain::id::NodeId;
 use domain::time::Clock;
-use openraft::async_runtime::WatchReceiver;
-use openraft::{Instant, ServerState};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Tells how consensus looks from this node.
+pub(crate) type Look = Arc<dyn Fn() -> Sight + Send + Sync>;
 
 /// Signs of life between this node and the leader. Clones share what they know.
 #[derive(Clone)]
@@ -19,7 +20,7 @@ pub struct Contact {
 struct Shared {
     me: NodeId,
     clock: Arc<dyn Clock>,
-    raft: Raft,
+    look: Look,
     /// How old a quorum's answer may be for a leader to be sure of its office.
     lease: Duration,
     known: Mutex<Known>,
@@ -44,8 +45,8 @@ impl std::fmt::Debug for Contact {
 }
 
 impl Contact {
-    pub(crate) fn new(me: NodeId, clock: Arc<dyn Clock>, raft: Raft, lease: Duration) -> Self {
-        Self { shared: Arc::new(Shared { me, clock, raft, lease, known: Mutex::default() }) }
+    pub(crate) fn new(me: NodeId, clock: Arc<dyn Clock>, look: Look, lease: Duration) -> Self {
+        Self { shared: Arc::new(Shared { me, clock, look, lease, known: Mutex::default() }) }
     }
 
     /// How long ago this node knew that it is in touch with a leader which has a quorum; `None` when it
@@ -66,19 +67,18 @@ impl Contact {
     /// Empty while it does not lead.
     #[must_use]
     pub fn heard(&self) -> BTreeMap<NodeId, Duration> {
-        let metrics = self.shared.metrics();
+        let sight = (self.shared.look)();
         let known = self.shared.known.lock();
-        let Some(leads_since) = known.leads_since.filter(|_| metrics.state == ServerState::Leader) else {
+        let Some(leads_since) = known.leads_since.filter(|_| sight.since_quorum.is_some()) else {
             return BTreeMap::new();
         };
         let now = self.shared.clock.elapsed();
-        metrics
-            .membership_config
-            .membership()
-            .voter_ids()
-            .map(NodeId)
-            .filter(|node| *node != self.shared.me)
-            .map(|node| {
+        sight
+            .members
+            .into_iter()
+            .filter(|member| member.voter && member.id != self.shared.me)
+            .map(|member| {
+                let node = member.id;
                 let heard =
                     known.heard.get(&node).map_or(leads_since, |(heard, _)| (*heard).max(leads_since));
                 (node, now.saturating_sub(heard))
@@ -98,15 +98,16 @@ impl Contact {
         self.shared.known.lock().told.clone()
     }
 
-    /// Whether this node leads and a quorum has confirmed it lately.
-    pub(crate) fn is_sure_leader(&self) -> bool {
-        self.shared.since_quorum().is_some_and(|since| since <= self.shared.lease)
-    }
-
-    /// Notes that `node` is alive and has applied the log that far.
-    pub(crate) fn hear(&self, node: NodeId, applied: u64) {
-        let now = self.shared.clock.elapsed();
-        self.shared.known.lock().heard.insert(node, (now, applied));
+    /// Notes that `node` is alive and has applied the log that far, if this node leads and a quorum has confirmed it
+    /// lately. Otherwise it is not for this node to hear, and the answer is false.
+    #[must_use]
+    pub fn hear(&self, node: NodeId, applied: u64) -> bool {
+        let is_sure_leader = self.shared.since_quorum().is_some_and(|since| since <= self.shared.lease);
+        if is_sure_leader {
+            let now = self.shared.clock.elapsed();
+            self.shared.known.lock().heard.insert(node, (now, applied));
+        }
+        is_sure_leader
     }
 
     /// Notes how far the leader says that each member is.
@@ -147,19 +148,8 @@ impl Contact {
 }
 
 impl Shared {
-    fn metrics(&self) -> RaftMetrics {
-        self.raft.metrics().borrow_watched().clone()
-    }
-
     /// How long ago a quorum confirmed this node as the leader; `None` when it does not lead.
     fn since_quorum(&self) -> Option<Duration> {
-        let metrics = self.metrics();
-        if metrics.state != ServerState::Leader {
-            return None;
-        }
-        if metrics.membership_config.membership().voter_ids().count() == 1 {
-            return Some(Duration::ZERO);
-        }
-        Some(metrics.last_quorum_acked.map_or(Duration::MAX, |acked| acked.into_inner().elapsed()))
+        (self.look)().since_quorum
     }
 }

@@ -1,9 +1,11 @@
 //! What runs beside consensus as long as it does.
 
+use crate::contact::Contact;
 use crate::error::ServiceError;
 use crate::office::Office;
 use crate::settings::{Settings, SnapshotSettings};
 use crate::types::Raft;
+use crate::way::Way;
 use domain::id::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::BasicNode;
@@ -39,7 +41,7 @@ pub(crate) async fn keep_in_touch(
             // Signs of life go on meanwhile: the leader is to know how far this node is.
             tokio::select! {
                 () = catch_up(&office, applied.clone()) => {}
-                () = signs_of_life(&office, &settings, applied.clone()) => {}
+                () = signs_of_life(&office, &office.contact, &settings, applied.clone()) => {}
             }
         }
     };
@@ -50,32 +52,33 @@ pub(crate) async fn keep_in_touch(
     applied.mark_unchanged();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = signs_of_life(&office, &settings, applied) => {}
+        () = signs_of_life(&office, &office.contact, &settings, applied) => {}
     }
 }
 
 /// Tells the leader again and again that this node is alive. Never ends.
-async fn signs_of_life(office: &Office, settings: &Settings, mut applied: watch::Receiver<u64>) {
+pub(crate) async fn signs_of_life(
+    way: &dyn Way,
+    contact: &Contact,
+    settings: &Settings,
+    mut applied: watch::Receiver<u64>,
+) {
     let mut ticks = interval(settings.ping_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        office.contact.follow_office();
-        let Some(leader) = office.leader().filter(|leader| *leader != office.me) else { continue };
+        contact.follow_office();
+        let Some(leader) = way.leader().filter(|leader| *leader != settings.node) else { continue };
         let patience = settings.ping_interval * PING_PATIENCE;
-        let sent = office.contact.elapsed();
+        let sent = contact.elapsed();
         let now_applied = *applied.borrow();
-        let Some(heard) = office.ping(leader, settings.session.0, now_applied, patience).await else {
-            continue;
-        };
-        office
-            .contact
-            .learn(heard.members.iter().map(|member| (NodeId(member.node), member.matched)).collect());
+        let Some(heard) = way.ping(leader, now_applied, patience).await else { continue };
+        contact.learn(heard.members);
         // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
         // holds was given to others. It is in touch only once it has applied that.
         let caught_up = applied.wait_for(|applied| *applied >= heard.committed);
         if timeout(patience, caught_up).await.is_ok_and(|applied| applied.is_ok()) {
-            office.contact.leader_answered(sent);
+            contact.leader_answered(sent);
         }
     }
 }

@@ -42,7 +42,6 @@ pub(crate) type Snapshot = openraft::alias::SnapshotOf<TypeConfig, storage::Snap
 pub(crate) type LogState = openraft::storage::LogState<TypeConfig>;
 pub(crate) type EntryResponder = openraft::storage::EntryResponder<TypeConfig>;
 pub(crate) type IOFlushed = openraft::storage::IOFlushed<TypeConfig>;
-pub(crate) type RaftMetrics = openraft::RaftMetrics<TypeConfig>;
 
 pub(crate) type VoteRequest = openraft::raft::VoteRequest<TypeConfig>;
 pub(crate) type VoteResponse = openraft::raft::VoteResponse<TypeConfig>;

@@ -5,11 +5,12 @@ use super::auth::Doorkeeper;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::codec;
 use crate::error::ServiceError;
-use crate::office::{Office, Refused};
+use crate::office::Office;
 use crate::quotas::Take;
 use crate::settings::{MESSAGE_BYTES_MAX, Settings};
 use crate::state_machine::describe;
 use crate::types::AppendRequest;
+use crate::way::{Refused, Way};
 use domain::id::{AccountId, NodeId};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -246,9 +247,8 @@ impl Cluster for ClusterService {
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         use ping_response::Result;
-        let result = if self.office.contact.is_sure_leader() {
-            let PingRequest { node, applied, .. } = request.into_inner();
-            self.office.contact.hear(NodeId(node), applied);
+        let PingRequest { node, applied, .. } = request.into_inner();
+        let result = if self.office.contact.hear(NodeId(node), applied) {
             Result::Heard(self.office.heard())
         } else {
             Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
