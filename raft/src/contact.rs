@@ -2,7 +2,7 @@
 
 use crate::way::Sight;
 use domain::id::NodeId;
-use domain::time::Clock;
+use domain::time::{Clock, Timestamp};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -113,6 +113,11 @@ impl Contact {
     /// Notes how far the leader says that each member is.
     pub(crate) fn learn(&self, members: BTreeMap<NodeId, u64>) {
         self.shared.known.lock().told = members;
+    }
+
+    /// What the wall clock of this machine shows.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
     /// The clock that signs of life are measured by.

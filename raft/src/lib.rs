@@ -320,6 +320,7 @@ impl Cluster {
             api_url: settings.api_url.clone(),
             rpc_addr: settings.rpc_addr.clone(),
             version: settings.version.clone(),
+            at: self.shared.contact.now(),
         };
         match self.propose(Command::RegisterNode(command)).await? {
             Applied::Registered(incarnation) => Ok(incarnation),

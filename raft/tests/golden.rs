@@ -52,6 +52,7 @@ const MAY_BE_MISSING: &[&str] = &[
     "PauseJob.at",
     "Record.result.Sent.body",
     "Record.result.Sent.retry_at",
+    "RegisterNode.at",
     "ResumeJob.at",
     "ResumeJob.expected.next_run_at",
     "ResumeJob.next_run_at",

@@ -25,7 +25,7 @@ pub(super) enum Fact {
     /// The quorum is gone.
     Headless,
     /// A command took effect, or was refused, by the log.
-    Applied { index: u64, by: NodeId, state_now: Timestamp, command: Box<Command>, reply: Reply },
+    Applied { index: u64, by: NodeId, command: Box<Command>, reply: Reply },
     /// By the log, a process holds an execution from now on.
     Held { execution: ExecutionId, attempt: u32, node: NodeId, session: SessionId },
     /// By the log, it holds it no longer.

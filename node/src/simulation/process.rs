@@ -31,6 +31,7 @@ pub(super) struct Process {
     pub(super) state: State,
     pub(super) supervisor: Supervisor,
     pub(super) gate: Gate,
+    pub(super) draining: bool,
     /// Tells its replica to take over a copy of a state, as a snapshot.
     pub(super) reload: Arc<Reload>,
     /// What was flushed last.
@@ -138,7 +139,7 @@ impl Process {
             lanes: Lanes::default(),
         };
         work.start(&supervisor);
-        Self { node, session, cluster, state, supervisor, gate, reload, flushed }
+        Self { node, session, cluster, state, supervisor, gate, draining: false, reload, flushed }
     }
 }
 

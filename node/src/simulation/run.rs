@@ -9,6 +9,7 @@ use super::users::User;
 use super::world::{Action, Shared, World};
 use crate::supervisor::Drained;
 use domain::id::NodeId;
+use domain::node::SessionId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ struct Driver {
     disks: BTreeMap<NodeId, State>,
     users: JoinSet<()>,
     /// Processes that drain, and how long they stay away.
-    drains: JoinSet<(Process, Drained, Option<u64>)>,
+    drains: JoinSet<(NodeId, SessionId, Drained, u64)>,
     salt: u16,
 }
 
@@ -84,8 +85,8 @@ impl Driver {
                 () = sleep_until(next) => {}
                 () = earlier.notified() => continue,
                 Some(drained) = self.drains.join_next() => {
-                    let (process, drained, down_ms) = drained.expect("a drain does not panic");
-                    self.has_drained(&process, &drained, down_ms);
+                    let (node, session, drained, down_ms) = drained.expect("a drain does not panic");
+                    self.has_drained(node, session, &drained, down_ms);
                     continue;
                 }
             }
@@ -189,7 +190,6 @@ impl Driver {
     }
 
     fn kill(&mut self, node: NodeId, down_ms: u64, disk: Disk) {
-        // One that drains already does so to its end.
         let Some(process) = self.processes.remove(&node) else { return };
         process.supervisor.kill();
         self.gone(&process, false);
@@ -219,27 +219,36 @@ impl Driver {
         world.put(at, Action::Start { node });
     }
 
-    fn drain(&mut self, node: NodeId, down_ms: Option<u64>) {
-        let Some(process) = self.processes.remove(&node) else { return };
-        let gate = process.gate.clone();
+    fn drain(&mut self, node: NodeId, down_ms: u64) {
+        let Some(process) = self.processes.get_mut(&node).filter(|process| !process.draining) else { return };
+        process.draining = true;
+        let (session, supervisor) = (process.session, process.supervisor.clone());
         let draining = async move {
-            let drained = process.supervisor.drain(DRAIN_TIMEOUT).await;
-            (process, drained, down_ms)
+            let drained = supervisor.drain(DRAIN_TIMEOUT).await;
+            (node, session, drained, down_ms)
         };
-        self.drains.spawn(gate.hold(draining));
+        // It may be frozen on the way. One that is killed never comes to its end.
+        self.drains.spawn(process.gate.hold(draining));
     }
 
-    fn has_drained(&mut self, process: &Process, drained: &Drained, down_ms: Option<u64>) {
-        if let Some(reason) = process.supervisor.failure() {
-            self.world.lock().note(Fact::Ended { node: process.node, cause: reason.to_string() });
+    fn has_drained(&mut self, node: NodeId, session: SessionId, drained: &Drained, down_ms: u64) {
+        let is_of = |process: &Process| process.session == session;
+        if !self.processes.get(&node).is_some_and(is_of) {
+            return;
         }
-        self.gone(process, drained.stuck.is_empty());
-        self.disks.insert(process.node, process.state.clone());
-        self.come_back(process.node, down_ms.unwrap_or(0));
+        let Some(process) = self.processes.remove(&node) else { return };
+        if let Some(reason) = process.supervisor.failure() {
+            self.world.lock().note(Fact::Ended { node, cause: reason.to_string() });
+        }
+        process.supervisor.kill();
+        self.gone(&process, drained.stuck.is_empty());
+        self.disks.insert(node, process.state.clone());
+        self.come_back(node, down_ms);
     }
 
     fn user(&self, via: u64) -> Option<User> {
-        let process = self.processes.get(&NodeId(via))?;
+        // The REST API ends first.
+        let process = self.processes.get(&NodeId(via)).filter(|process| !process.draining)?;
         let clock: NodeClock = self.world.lock().peers[&NodeId(via)].clock.clone()?;
         Some(User {
             world: Arc::clone(&self.world),
@@ -320,10 +329,10 @@ impl Driver {
                 let node = self.resolve(who);
                 self.world.lock().peer(node).skew.set(millis);
             }
-            Step::Drain { who, down_ms } => self.drain(self.resolve(who), Some(down_ms)),
+            Step::Drain { who, down_ms } => self.drain(self.resolve(who), down_ms),
             Step::DrainAll { down_ms } => {
                 for node in self.processes.keys().copied().collect::<Vec<_>>() {
-                    self.drain(node, Some(down_ms));
+                    self.drain(node, down_ms);
                 }
             }
             Step::Transfer => {
@@ -370,7 +379,8 @@ impl Driver {
 
     fn pause_all(&mut self) {
         for job in 0..self.plan().jobs.len() {
-            let via = self.processes.keys().next().map_or(1, |node| node.0);
+            let runs = self.processes.values().find(|process| !process.draining);
+            let via = runs.map_or(1, |process| process.node.0);
             self.ask(Step::Pause { job, via }, job, via);
         }
         let ends_ms = u64::try_from(ENDS_FOR.as_millis()).unwrap();

@@ -3,14 +3,16 @@
 use super::facts::{Within, fingerprint};
 use super::judge::{Promise, Violation, judge};
 use super::mutation::Mutation;
-use super::plan::Plan;
+use super::plan::{Disk, JobPlan, Plan, Step, Target, Who};
 use super::run::{Ran, instant, run};
 use super::shrink::shrink;
 use super::tally::Tally;
+use domain::id::JobId;
+use domain::job::{Delivery, MisfirePolicy, OverlapPolicy, Retry};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 200;
@@ -204,4 +206,45 @@ fn a_plan_that_fails_is_made_small() {
     assert_eq!(small.steps.len(), 1, "{:?}", small.steps);
     let again = judge(&run(&small, Some(Mutation::LosesOutcomes)));
     assert!(again.iter().any(|found| found.promise == promise), "{again:?}");
+}
+
+/// One job, due every two seconds and sent at most once, and what befalls it.
+fn plan_of(nodes: u64, steps: &[(u64, Step)]) -> Plan {
+    let target = Target { fails_permille: 0, hangs_permille: 0, takes_ms: (800, 800) };
+    let job = JobPlan {
+        id: JobId(1),
+        expression: "@every 2s".to_owned(),
+        timeout_sec: 5,
+        retry: Retry::default(),
+        overlap: OverlapPolicy::Allow,
+        misfire: MisfirePolicy::RunOnce,
+        delivery: Delivery::AtMostOnce,
+        target,
+    };
+    let create = (Duration::from_secs(1), Step::Create { job: 0, via: 1 });
+    let steps = steps.iter().map(|(ms, step)| (Duration::from_millis(*ms), step.clone()));
+    Plan {
+        seed: 1,
+        nodes,
+        jobs: vec![job],
+        steps: std::iter::once(create).chain(steps).collect(),
+        heals_at: Duration::from_secs(20),
+    }
+}
+
+/// A process whose clock is ahead sends before the state's clock has come to the instant. When it comes back at once, the
+/// state must not think that nothing can have been sent.
+#[test]
+fn a_clock_that_is_ahead_makes_nothing_twice() {
+    for who in 1..=3 {
+        for killed_ms in [8_300, 8_600, 9_100, 9_600] {
+            let steps = [
+                (5_000, Step::Skew { who: Who::Node(who), millis: 1_500 }),
+                (killed_ms, Step::Kill { who: Who::Node(who), down_ms: 50, disk: Disk::Whole }),
+            ];
+            let plan = plan_of(3, &steps);
+            let found = judge(&run(&plan, None));
+            assert!(found.is_empty(), "{}", report(&plan, None, &found));
+        }
+    }
 }

@@ -21,7 +21,7 @@ use raft::{Contact, Payload, Place, Refused, codec};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use storage::schema::{Claims, Executions, Metas, Nodes};
+use storage::schema::{Claims, Executions, Nodes};
 use storage::{Read, State};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -518,14 +518,13 @@ impl World {
         let mut txn = truth.begin();
         let replies =
             apply(&mut txn, at, proposal, &mut Vec::new()).expect("a state in memory does not fail");
-        let state_now = txn.get::<Metas>(&()).unwrap().unwrap_or_default().now;
         txn.commit(Bytes::copy_from_slice(&index.to_be_bytes())).unwrap();
         if !is_new {
             self.note(Fact::Repeated { index, by });
             return;
         }
         for (command, reply) in commands.into_iter().zip(replies) {
-            self.note(Fact::Applied { index, by, state_now, command: Box::new(command), reply });
+            self.note(Fact::Applied { index, by, command: Box::new(command), reply });
         }
         self.note_holders();
     }

@@ -7,6 +7,7 @@ use domain::id::NodeId;
 use domain::node::{Incarnation, Node};
 use domain::rejection::Rejection;
 use domain::shard::SHARDS;
+use domain::time::Timestamp;
 use storage::Read;
 use storage::schema::{Claims, Nodes, ShardMaps};
 
@@ -17,14 +18,15 @@ pub(super) fn register(
     context: &mut Context<'_, '_>,
     command: RegisterNode,
 ) -> Result<Reply, storage::Error> {
-    let RegisterNode { node, session, api_url, rpc_addr, version } = command;
+    let RegisterNode { node, session, api_url, rpc_addr, version, at } = command;
     if let Some(known) = context.txn.get::<Nodes>(&node)?
         && known.session == session
         && known.expired_at.is_none()
     {
         return Ok(Ok(Applied::Registered(known.incarnation)));
     }
-    orphan_claims(context, node)?;
+    // What an earlier process has sent it has sent by the clock of the same machine, whatever leaders' clocks show.
+    orphan_claims(context, node, context.now.max(at))?;
     delivery::orphan(context, node)?;
     context.meta.last_incarnation += 1;
     let incarnation = Incarnation(context.meta.last_incarnation);
@@ -68,7 +70,8 @@ pub(super) fn expire(context: &mut Context<'_, '_>, command: ExpireNode) -> Resu
     }
     record.expired_at = Some(context.now);
     context.txn.put::<Nodes>(&node, &record)?;
-    orphan_claims(context, node)?;
+    // Nobody here knows what its clock showed. Nobody counts as dead before claims made ahead have come to their instant.
+    orphan_claims(context, node, Timestamp::MAX)?;
     delivery::orphan(context, node)?;
     context.effects.push(Effect::Node(node));
     Ok(Ok(Applied::Done))
@@ -90,8 +93,13 @@ pub(super) fn set_shard_map(
     Ok(Ok(Applied::Done))
 }
 
-/// Takes everything `node` holds away from it: due again, or failed, as each job's delivery says.
-fn orphan_claims(context: &mut Context<'_, '_>, node: NodeId) -> Result<(), storage::Error> {
+/// Takes everything `node` holds away from it: due again, or failed, as each job's delivery says. `its_clock` is the latest
+/// that the clock of the process may have shown.
+fn orphan_claims(
+    context: &mut Context<'_, '_>,
+    node: NodeId,
+    its_clock: Timestamp,
+) -> Result<(), storage::Error> {
     loop {
         let claims = context.txn.keys_prefix::<Claims>(&node.0.to_be_bytes(), None, ORPHANS_AT_ONCE)?;
         if claims.is_empty() {
@@ -101,7 +109,7 @@ fn orphan_claims(context: &mut Context<'_, '_>, node: NodeId) -> Result<(), stor
             context.txn.remove::<Claims>(&claim)?;
             if let Some(mut loaded) = Loaded::get(context, claim.1)? {
                 let delivery = loaded.job(context)?.delivery;
-                if loaded.execution.orphan(context.now, delivery).is_some() {
+                if loaded.execution.orphan(context.now, its_clock, delivery).is_some() {
                     execution::store(context, loaded)?;
                 }
             }

@@ -2,6 +2,7 @@
 
 use domain::id::NodeId;
 use domain::node::{Incarnation, SessionId};
+use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A process takes its place in the cluster. Whatever an earlier process of the node held is orphaned.
@@ -20,6 +21,9 @@ pub struct RegisterNode {
     pub rpc_addr: String,
     /// The software version it runs.
     pub version: String,
+    /// What the clock of its machine shows, by which an earlier process of the node may have sent what it held.
+    #[serde(default)]
+    pub at: Timestamp,
 }
 
 /// A process is about to end: it keeps what it holds, takes nothing new, and gets no shards.

@@ -15,6 +15,7 @@ use raft::apply::{Effect, apply};
 use raft::command::{
     Applied, Claim, ClaimTarget, Command, CreateAccount, CreateJob, ExpireNode, Proposal, RegisterNode, Reply,
 };
+use std::collections::BTreeMap;
 use std::time::Duration;
 use storage::schema::{Deliveries, Due, DueKey, Executions, JobStates, Meta, Metas, Nodes};
 use storage::{Keyspace, Read, Settings, Storage};
@@ -36,6 +37,8 @@ type Records = Vec<(Vec<u8>, Vec<u8>)>;
 pub(crate) struct Machine {
     storage: Storage,
     now: Timestamp,
+    /// What nodes' clocks show, where that matters.
+    pub(crate) clocks: BTreeMap<NodeId, Timestamp>,
     sequence: u64,
     /// What the last commit hinted at.
     pub(crate) effects: Vec<Effect>,
@@ -46,7 +49,14 @@ impl Machine {
     pub(crate) fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let storage = Storage::open(dir.path(), Settings::default()).unwrap();
-        let mut machine = Self { storage, now: START, sequence: 0, effects: Vec::new(), _dir: dir };
+        let mut machine = Self {
+            storage,
+            now: START,
+            clocks: BTreeMap::new(),
+            sequence: 0,
+            effects: Vec::new(),
+            _dir: dir,
+        };
         machine.register(ONE, 1);
         machine.register(TWO, 1);
         for id in [ACCOUNT, OTHER] {
@@ -136,6 +146,7 @@ impl Machine {
             api_url: String::new(),
             rpc_addr: String::new(),
             version: String::new(),
+            at: self.clocks.get(&node).copied().unwrap_or_default(),
         });
         let reply = self.apply(command);
         assert!(matches!(reply, Ok(Applied::Registered(_))), "{reply:?}");

@@ -17,6 +17,7 @@ mod history; // by the hour, and the pulse
 mod jobs; // paused and resumed
 mod keys; // made, used, revoked
 mod once; // answered once
+mod orphans; // what the dead had claimed
 mod prune; // old history goes
 mod spaces; // paused, resumed, deleted
 mod usage; // executions by month

@@ -164,6 +164,7 @@ fn register(index: usize, sequence: u64, version: &str) -> Entry {
         api_url: String::new(),
         rpc_addr: String::new(),
         version: version.to_owned(),
+        at: Timestamp::EPOCH,
     });
     let proposal =
         Proposal { node: NodeId(1), session, sequence, acknowledged_below: 0, commands: vec![command] };

@@ -21,6 +21,7 @@ pub(crate) fn register(node: NodeId) -> Command {
         api_url: "http://localhost".to_owned(),
         rpc_addr: "localhost:1".to_owned(),
         version: "0".to_owned(),
+        at: Timestamp::EPOCH,
     })
 }
 

@@ -47,6 +47,17 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
     parts.into_iter().flatten().collect()
 }
 
+pub(crate) fn register_node(at: Timestamp) -> RegisterNode {
+    RegisterNode {
+        node: NODE,
+        session: SESSION,
+        api_url: "http://node-3.example:8080".to_owned(),
+        rpc_addr: "node-3.example:8081".to_owned(),
+        version: "0.1.0".to_owned(),
+        at,
+    }
+}
+
 /// About nodes, jobs and executions.
 fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
     let expected = JobVersion { generation: 3, next_run_at: Some(at(60_000)) };
@@ -56,16 +67,7 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
         Command::Record(Box::new(Outcome { execution, attempt: 2, node, incarnation, result }))
     };
     vec![
-        (
-            "filled",
-            Command::RegisterNode(RegisterNode {
-                node: NODE,
-                session: SESSION,
-                api_url: "http://node-3.example:8080".to_owned(),
-                rpc_addr: "node-3.example:8081".to_owned(),
-                version: "0.1.0".to_owned(),
-            }),
-        ),
+        ("timed", Command::RegisterNode(register_node(at(60_000)))),
         ("filled", Command::DrainNode(DrainNode { node: NODE, incarnation: INCARNATION })),
         ("filled", Command::ExpireNode(ExpireNode { node: NODE, incarnation: INCARNATION })),
         ("filled", Command::SetShardMap(SetShardMap { expected_version: 11, owners: owners() })),

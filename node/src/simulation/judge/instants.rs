@@ -42,8 +42,8 @@ struct Job {
 pub(super) fn check(story: &Story<'_>) -> Vec<Violation> {
     let mut walk = Walk { story, jobs: BTreeMap::new(), found: Vec::new() };
     for (at, fact) in story.facts() {
-        if let Fact::Applied { command, reply: Ok(_), state_now, .. } = fact {
-            walk.apply(*at, *state_now, command);
+        if let Fact::Applied { command, reply: Ok(_), .. } = fact {
+            walk.apply(*at, command);
         }
     }
     let Walk { jobs, mut found, .. } = walk;
@@ -72,17 +72,17 @@ impl Walk<'_> {
     }
 
     /// A wish moves the cursor: what was due before and is not claimed is lost.
-    fn leaves(&mut self, id: JobId, at: Duration, state_now: Timestamp) {
+    fn leaves(&mut self, id: JobId, at: Duration) {
         let Some(cursor) = self.jobs.get(&id).and_then(|job| job.cursor) else { return };
-        let late = state_now.since(cursor);
         let due = cursor.since(START);
+        let late = at.saturating_sub(due);
         if late > UNCLAIMED_MAX && self.story.is_calm(due.saturating_sub(Duration::from_secs(3)), at) {
             let text = format!("{}@{} was not claimed after {late:?}", Short(id), Within(cursor));
             self.found.push(broken(Promise::EveryInstantAccountedFor, text));
         }
     }
 
-    fn apply(&mut self, at: Duration, state_now: Timestamp, command: &Command) {
+    fn apply(&mut self, at: Duration, command: &Command) {
         match command {
             Command::CreateJob(create) => {
                 let job = &create.job;
@@ -94,7 +94,7 @@ impl Walk<'_> {
             Command::UpdateJob(update) => {
                 let id = update.job.id;
                 if self.jobs[&id].expression != update.job.cron_expression {
-                    self.leaves(id, at, state_now);
+                    self.leaves(id, at);
                     let job = self.jobs.get_mut(&id).unwrap();
                     job.expression.clone_from(&update.job.cron_expression);
                     let from = job
@@ -106,7 +106,7 @@ impl Walk<'_> {
                 }
             }
             Command::PauseJob(pause) => {
-                self.leaves(pause.job, at, state_now);
+                self.leaves(pause.job, at);
                 let job = self.jobs.get_mut(&pause.job).unwrap();
                 (job.cursor, job.paused) = (None, true);
             }
@@ -118,7 +118,7 @@ impl Walk<'_> {
                 self.expect(resume.job, "the instant after a pause", resume.next_run_at, cursor);
             }
             Command::DeleteJob(delete) => {
-                self.leaves(delete.job, at, state_now);
+                self.leaves(delete.job, at);
                 self.jobs.remove(&delete.job);
             }
             Command::Claim(claim) => match &claim.target {
