@@ -28,6 +28,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(35);
 pub(super) struct Ran {
     pub(super) plan: Plan,
     pub(super) facts: Vec<Dated>,
+    pub(super) ended_at: Duration,
     /// What the log makes of the state.
     pub(super) truth: State,
     pub(super) states: Vec<(NodeId, State)>,
@@ -393,7 +394,8 @@ impl Driver {
             process.supervisor.kill();
         }
         let mut world = self.world.lock();
-        Ran { plan, facts: std::mem::take(&mut world.facts), truth: world.truth.clone(), states }
+        let (facts, truth) = (std::mem::take(&mut world.facts), world.truth.clone());
+        Ran { plan, facts, ended_at: world.now(), truth, states }
     }
 }
 

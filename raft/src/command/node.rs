@@ -22,8 +22,13 @@ pub struct RegisterNode {
     /// The software version it runs.
     pub version: String,
     /// What the clock of its machine shows, by which an earlier process of the node may have sent what it held.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_unknown")]
     pub at: Timestamp,
+}
+
+/// Earlier releases did not say it.
+fn is_unknown(at: &Timestamp) -> bool {
+    *at == Timestamp::EPOCH
 }
 
 /// A process is about to end: it keeps what it holds, takes nothing new, and gets no shards.

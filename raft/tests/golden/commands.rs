@@ -67,9 +67,10 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
         Command::Record(Box::new(Outcome { execution, attempt: 2, node, incarnation, result }))
     };
     vec![
-        ("timed", Command::RegisterNode(register_node(at(60_000)))),
+        ("filled", Command::RegisterNode(register_node(Timestamp::EPOCH))),
         ("filled", Command::DrainNode(DrainNode { node: NODE, incarnation: INCARNATION })),
         ("filled", Command::ExpireNode(ExpireNode { node: NODE, incarnation: INCARNATION })),
+        ("timed", Command::RegisterNode(register_node(at(60_000)))),
         ("filled", Command::SetShardMap(SetShardMap { expected_version: 11, owners: owners() })),
         ("paying", Command::Bootstrap(Bootstrap { account: account(Plan::Scale), key: api_key() })),
         ("turned", Command::CreateSpace(CreateSpace { space: space(Some(at(4))) })),

@@ -62,7 +62,6 @@ pub(crate) fn lines() -> Vec<Line> {
         ("counted", Command::CreateSpace(CreateSpace { space: counted_space(Some(samples::at(4))) })),
         ("filled", create_job(samples::job(), Some(samples::at(60_000)), true)),
         ("bare", create_job(samples::bare_job(), None, false)),
-        ("filled", Command::RegisterNode(commands::register_node(Timestamp::EPOCH))),
         ("filled", Command::PauseJob(commands::pause_job(Timestamp::EPOCH))),
         ("filled", Command::ResumeJob(commands::resume_job(Timestamp::EPOCH))),
         ("bare", Command::ResumeJob(commands::bare_resume_job(Timestamp::EPOCH))),

@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long after the last trouble everything is as if there had been none.
 const RECOVERS_FOR: Duration = Duration::from_secs(12);
+/// How long the others need to go on without one that was killed.
+const FAILS_OVER_FOR: Duration = Duration::from_secs(7);
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]
@@ -33,6 +35,8 @@ pub(super) enum Promise {
     OnTime,
     /// An attempt was sent twice.
     EachAttemptOnce,
+    /// What a dead process held was not taken from it in time.
+    OrphansGoOn,
     /// A job that is to be sent at most once was sent again.
     AtMostOnce,
     /// A request left for what its process did not hold.
@@ -111,7 +115,7 @@ impl<'a> Story<'a> {
                     story.killed.insert((*node, *session));
                 }
                 Fact::Step(step) if is_trouble(step) => {
-                    story.troubles.push((*at, ran.plan.heals_at + RECOVERS_FOR));
+                    story.troubles.extend(trouble(&ran.plan, *at, step));
                 }
                 Fact::Ended { .. } => story.troubles.push((*at, *at + RECOVERS_FOR)),
                 _ => {}
@@ -136,6 +140,19 @@ impl<'a> Story<'a> {
     /// Whether there was any trouble.
     fn has_trouble(&self) -> bool {
         self.plan.steps.iter().any(|(_, step)| is_trouble(step))
+    }
+}
+
+/// The spans in which a step may make things late.
+fn trouble(plan: &Plan, at: Duration, step: &Step) -> Vec<(Duration, Duration)> {
+    let is_only = plan.steps.iter().filter(|(_, step)| is_trouble(step)).count() == 1;
+    match step {
+        // The others must go on without it.
+        Step::Kill { down_ms, .. } if is_only && plan.nodes > 1 => {
+            let back = (at + Duration::from_millis(*down_ms)).min(plan.heals_at);
+            vec![(at, at + FAILS_OVER_FOR), (back, back + RECOVERS_FOR)]
+        }
+        _ => vec![(at, plan.heals_at + RECOVERS_FOR)],
     }
 }
 

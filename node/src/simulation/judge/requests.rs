@@ -1,6 +1,6 @@
 //! What the target hears: each attempt once, by who holds it, in time, and not what nobody wants any more.
 
-use super::{Promise, Story, Violation, broken, is_retried};
+use super::{FAILS_OVER_FOR, Promise, Story, Violation, broken, is_retried};
 use crate::simulation::clock::START;
 use crate::simulation::facts::{Fact, Of, Sent, Within};
 use domain::execution::AttemptResult;
@@ -21,6 +21,8 @@ pub(super) fn check(story: &Story<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut holders: BTreeMap<ExecutionId, (NodeId, SessionId, u32)> = BTreeMap::new();
     let mut heard = BTreeSet::new();
+    // Since when the process that holds it is gone.
+    let mut orphaned: BTreeMap<ExecutionId, Duration> = BTreeMap::new();
     // Since when a job is paused or gone.
     let mut silent: BTreeMap<JobId, Duration> = BTreeMap::new();
     let mut turned: BTreeMap<JobId, Duration> = BTreeMap::new();
@@ -31,6 +33,13 @@ pub(super) fn check(story: &Story<'_>) -> Vec<Violation> {
             }
             Fact::Lost { execution, .. } => {
                 holders.remove(execution);
+                if let Some(since) = orphaned.remove(execution) {
+                    goes_on(story, *execution, since, *at, &mut found);
+                }
+            }
+            Fact::Gone { node, session, drained: false } => {
+                let held = holders.iter().filter(|(_, (by, process, _))| (by, process) == (node, session));
+                orphaned.extend(held.map(|(execution, _)| (*execution, *at)));
             }
             Fact::Applied { command, reply: Ok(_), .. } => {
                 let job = match command.as_ref() {
@@ -84,6 +93,21 @@ pub(super) fn check(story: &Story<'_>) -> Vec<Violation> {
     found
 }
 
+/// What the dead held is taken from them.
+fn goes_on(
+    story: &Story<'_>,
+    execution: ExecutionId,
+    since: Duration,
+    at: Duration,
+    found: &mut Vec<Violation>,
+) {
+    let taken_by = since + FAILS_OVER_FOR + Duration::from_millis(1);
+    if at > taken_by && story.is_calm(taken_by, taken_by) {
+        let text = format!("{} was held by the dead for {:?}", Of(execution), at - since);
+        found.push(broken(Promise::OrphansGoOn, text));
+    }
+}
+
 /// A second attempt follows from a failure, or, if the job allows, from the death of a process.
 fn repeats(story: &Story<'_>, sent: &Sent, found: &mut Vec<Violation>) {
     if sent.attempt == 1 || story.job(sent.job).delivery == Delivery::AtLeastOnce {
@@ -118,7 +142,11 @@ fn on_time(story: &Story<'_>, at: Duration, sent: &Sent, known: Duration, found:
     let due = due.since(START);
     let late = at.saturating_sub(due);
     let is_first = sent.attempt == 1 && sent.execution.is_scheduled();
-    if is_first && late > LATE_MAX && due > known && story.is_calm(due.saturating_sub(KNOWN_FOR), at) {
+    if is_first
+        && late > LATE_MAX
+        && due > known
+        && story.is_calm(due.saturating_sub(KNOWN_FOR), due + LATE_MAX)
+    {
         found.push(broken(Promise::OnTime, format!("{} was late by {late:?}", Of(sent.execution))));
     }
 }
