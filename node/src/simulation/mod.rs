@@ -16,6 +16,10 @@
 //! ```
 //!
 //! `FIRST_SEED` chooses where `SEEDS` begin.
+//!
+//! Libraries for this (turmoil, madsim) simulate the network below real servers and clients, consensus included. Here consensus is
+//! what is simulated, so that a run takes milliseconds; what is left, virtual time, tokio has itself. Consensus is tried by
+//! `raft/tests` and, on real processes, by `cluster-tests`.
 
 mod clock; // virtual time, and how wrong a node's clock is
 mod dice; // randomness
