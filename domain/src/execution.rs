@@ -402,14 +402,17 @@ impl Execution {
 
     /// Takes the execution from a process that is gone. `None` when it holds no claim.
     ///
-    /// If its instant had not come, no request can have been sent, and the same attempt is due
-    /// again. Otherwise one may have been: that attempt is over, and `delivery` decides.
-    pub fn orphan(&mut self, at: Timestamp, delivery: Delivery) -> Option<Orphaned> {
+    /// `its_clock` is the latest instant that the clock of that process may have shown. If that was before the instant
+    /// of the execution, no request can have been sent, and the same attempt is due again. Otherwise one may have
+    /// been: that attempt is over, and `delivery` decides.
+    pub fn orphan(&mut self, at: Timestamp, its_clock: Timestamp, delivery: Delivery) -> Option<Orphaned> {
         let ExecutionState::Claimed { node, .. } = self.state else { return None };
-        if at < self.due {
+        if its_clock < self.due {
             self.state = ExecutionState::Pending;
             return Some(Orphaned::Pending);
         }
+        // By the clocks of others its instant may be yet to come.
+        let at = at.max(self.due);
         self.push_attempt(Attempt {
             number: self.attempt,
             node,
@@ -566,33 +569,42 @@ mod tests {
     #[test]
     fn an_orphan_that_may_have_been_sent_is_a_new_attempt() {
         let mut execution = claimed();
-        assert_eq!(execution.orphan(at(103), Delivery::AtLeastOnce), Some(Orphaned::Pending));
+        assert_eq!(execution.orphan(at(103), at(103), Delivery::AtLeastOnce), Some(Orphaned::Pending));
         assert_eq!((execution.attempt, execution.retries, execution.due), (2, 0, at(103)));
         assert_eq!(execution.attempts[0].failure.as_ref().unwrap().kind, ErrorKind::NodeLost);
-        assert_eq!(execution.orphan(at(104), Delivery::AtLeastOnce), None, "nobody holds it");
+        assert_eq!(execution.orphan(at(104), at(104), Delivery::AtLeastOnce), None, "nobody holds it");
     }
 
     #[test]
     fn an_orphan_whose_instant_has_not_come_keeps_its_attempt() {
         for delivery in [Delivery::AtLeastOnce, Delivery::AtMostOnce] {
             let mut execution = claimed();
-            assert_eq!(execution.orphan(at(99), delivery), Some(Orphaned::Pending));
+            assert_eq!(execution.orphan(at(99), at(99), delivery), Some(Orphaned::Pending));
             assert_eq!((execution.attempt, execution.due), (1, at(100)));
             assert!(execution.attempts.is_empty());
         }
     }
 
     #[test]
+    fn an_orphan_of_a_process_whose_clock_was_ahead_may_have_been_sent() {
+        let mut execution = claimed();
+        assert_eq!(execution.orphan(at(98), at(100), Delivery::AtMostOnce), Some(Orphaned::Lost));
+        let mut execution = claimed();
+        assert_eq!(execution.orphan(at(98), at(101), Delivery::AtLeastOnce), Some(Orphaned::Pending));
+        assert_eq!((execution.attempt, execution.due), (2, at(100)), "again, and not before its instant");
+    }
+
+    #[test]
     fn at_most_once_fails_rather_than_repeats() {
         let mut execution = claimed();
-        assert_eq!(execution.orphan(at(103), Delivery::AtMostOnce), Some(Orphaned::Lost));
+        assert_eq!(execution.orphan(at(103), at(103), Delivery::AtMostOnce), Some(Orphaned::Lost));
         assert_eq!(execution.status(), Some(ExecutionStatus::Failed));
     }
 
     #[test]
     fn a_late_success_of_a_lost_attempt_counts_once() {
         let mut execution = claimed();
-        execution.orphan(at(103), Delivery::AtLeastOnce);
+        execution.orphan(at(103), at(103), Delivery::AtLeastOnce);
         execution.claim(NodeId(3), Incarnation(9));
         assert_eq!(execution.record(&sent(1, false, None)), Ok(()));
         assert_eq!(execution.status(), Some(ExecutionStatus::Success));
@@ -622,7 +634,7 @@ mod tests {
     fn the_history_of_attempts_is_bounded() {
         let mut execution = claimed();
         for _ in 0..100 {
-            execution.orphan(at(200), Delivery::AtLeastOnce);
+            execution.orphan(at(200), at(200), Delivery::AtLeastOnce);
             execution.claim(NODE, INCARNATION);
         }
         assert_eq!(execution.attempts.len(), limits::ATTEMPTS_KEPT_MAX);

@@ -18,12 +18,12 @@ use crate::coordinator::{self, Coordinator};
 use crate::executor::egress::EgressPolicy;
 use crate::executor::guarded::BuildError;
 use crate::executor::http::{HttpClient, HttpSettings};
-use crate::executor::{Executor, MayStart, Withheld};
+use crate::executor::{Client, Executor, MayStart, Withheld};
 use crate::files;
 use crate::founder::Founder;
 use crate::gauges;
 use crate::housekeeper::Housekeeper;
-use crate::notifier::{Lanes, Mailer, Notifier, Senders, Stand, Standing, outcome_recorder};
+use crate::notifier::{Lanes, Mailer, Notifier, NotifierHandle, Senders, Stand, Standing, outcome_recorder};
 use crate::outbound::OutboundClient;
 use crate::quorum::Quorum;
 use crate::recorder::recorder;
@@ -35,14 +35,14 @@ use domain::id::NodeId;
 use domain::limits;
 use domain::node::{Node, SessionId};
 use domain::time::Clock;
-use raft::Cluster;
+use raft::{ChangesReceiver, Cluster};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use storage::schema::{Deliveries, Nodes};
-use storage::{LogBounds, Read, Storage};
+use storage::{LogBounds, Read, State, Storage};
 use tokio_util::sync::CancellationToken;
 
 /// What the whole drain may take: requests under way may go on for 30 s (documented), and their outcomes
@@ -174,14 +174,13 @@ pub async fn run(
         return Err(RunError::NoCluster(settings.data_dir));
     }
     let (api_addr, rpc_addr) = (listeners.api.local_addr()?, listeners.rpc.local_addr()?);
-    let session = mint_session(&storage, node, clock.as_ref())?;
+    let session = mint_session(&storage.state, node, clock.as_ref(), rand::random())?;
     let raft_settings = raft::Settings { ping_interval, ..raft_settings(&settings, session) };
     let (cluster, changes, services) =
         Cluster::start(raft_settings, storage.clone(), Arc::clone(&clock), listeners.rpc).await?;
 
     tracing::info!(api = %api_addr, rpc = %rpc_addr, "listening");
     let supervisor = Supervisor::new();
-    let (registration, incarnation) = Registration::new(cluster.clone(), node, session, Arc::clone(&sleeper));
     supervisor.spawn("consensus", Phase::Storage, OnEnd::StopNode, {
         let cluster = cluster.clone();
         |stop| consensus(cluster, storage, services, stop)
@@ -189,18 +188,6 @@ pub async fn run(
     supervisor.spawn("gauges", Phase::Storage, OnEnd::StopNode, |stop| {
         gauges::run(cluster.clone(), Arc::clone(&sleeper), upkeep, stop)
     });
-
-    let quorum = Quorum {
-        cluster: cluster.clone(),
-        node,
-        incarnation: incarnation.clone(),
-        sleeper: Arc::clone(&sleeper),
-    };
-    supervisor.spawn("quorum", Phase::Quorum, OnEnd::StopNode, |stop| fallible(quorum.run(stop)));
-
-    let holding = Holding::default();
-    let (recorder, recorder_handle) = recorder(cluster.clone(), Arc::clone(&sleeper), holding.clone());
-    supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
 
     let known: Vec<Node> = cluster
         .state()
@@ -210,18 +197,7 @@ pub async fn run(
         .map(|(_, node)| node)
         .collect();
     let egress = egress(&settings, &known);
-    let lookout = Lookout::new(cluster.state().clone(), node, holding.clone());
     let client = HttpClient::new(HttpSettings::new(egress.clone()))?;
-    let (executor, executor_handle) = Executor::new(
-        node,
-        client,
-        Arc::clone(&sleeper),
-        may_start(&cluster, settings.claim_ahead, lookout.clone()),
-        recorder_handle.clone(),
-        holding.clone(),
-    );
-    supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| fallible(executor.run(stop)));
-
     let lanes = Lanes::default();
     let (message_outcomes, outcomes) = outcome_recorder(cluster.clone(), Arc::clone(&sleeper), lanes.clone());
     supervisor.spawn("message_outcomes", Phase::Outcomes, OnEnd::StopNode, |stop| {
@@ -242,31 +218,20 @@ pub async fn run(
     supervisor
         .spawn("notifier", Phase::Executor, OnEnd::StopNode, |stop| fallible(notifier.run(orders, stop)));
 
-    let scheduler = Scheduler::new(Parts {
+    let work = Work {
         cluster: cluster.clone(),
         node,
+        session,
         sleeper: Arc::clone(&sleeper),
         claim_ahead: settings.claim_ahead,
-        incarnation,
+        node_timeout: limits::NODE_TIMEOUT,
+        client,
         changes,
-        executor: executor_handle,
-        recorder: recorder_handle,
-        holding,
         notifier: notifier_handle,
         lanes,
-        lookout,
-    });
-    supervisor.spawn("scheduler", Phase::Shards, OnEnd::StopNode, |stop| fallible(scheduler.run(stop)));
-    supervisor.spawn("registration", Phase::Shards, OnEnd::StopNode, |stop| fallible(registration.run(stop)));
-
-    let coordinator = Coordinator {
-        cluster: cluster.clone(),
-        node,
-        sleeper: Arc::clone(&sleeper),
-        node_timeout: limits::NODE_TIMEOUT,
-        interval: coordinator::INTERVAL,
     };
-    supervisor.spawn("coordinator", Phase::Quorum, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
+    work.start(&supervisor);
+
     let plans = Arc::new(settings.plans);
     let housekeeper = Housekeeper::new(cluster.clone(), Arc::clone(&sleeper), Arc::clone(&plans));
     supervisor
@@ -277,17 +242,6 @@ pub async fn run(
         api_key: settings.bootstrap_api_key.clone(),
     };
     supervisor.spawn("founder", Phase::Leadership, OnEnd::Log, |stop| fallible(founder.run(stop)));
-    supervisor.spawn("leadership", Phase::Leadership, OnEnd::Log, {
-        let cluster = cluster.clone();
-        |stop: CancellationToken| async move {
-            stop.cancelled().await;
-            match cluster.transfer_leadership().await {
-                Ok(()) => tracing::info!("leadership handed over"),
-                Err(error) => tracing::debug!(%error, "leadership not handed over"),
-            }
-            Ok(())
-        }
-    });
 
     listeners.api.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listeners.api)?;
@@ -331,6 +285,87 @@ pub async fn run(
     supervisor.drain(DRAIN_TIMEOUT).await;
     tracing::info!("stopped");
     failed.or_else(|| supervisor.failure()).map_or(Ok(()), |reason| Err(reason.into()))
+}
+
+/// What carries the jobs: who may claim, what is due and when, what is sent, and what came of it.
+pub(crate) struct Work<C> {
+    pub(crate) cluster: Cluster,
+    pub(crate) node: NodeId,
+    pub(crate) session: SessionId,
+    pub(crate) sleeper: Arc<dyn Sleeper>,
+    pub(crate) claim_ahead: Duration,
+    pub(crate) node_timeout: Duration,
+    pub(crate) client: C,
+    pub(crate) changes: ChangesReceiver,
+    pub(crate) notifier: NotifierHandle,
+    pub(crate) lanes: Lanes,
+}
+
+impl<C: Client> Work<C> {
+    /// Starts its tasks.
+    pub(crate) fn start(self, supervisor: &Supervisor) {
+        let Self { cluster, node, session, sleeper, claim_ahead, node_timeout, client, changes, .. } = self;
+        let (registration, incarnation) =
+            Registration::new(cluster.clone(), node, session, Arc::clone(&sleeper));
+        let quorum = Quorum {
+            cluster: cluster.clone(),
+            node,
+            incarnation: incarnation.clone(),
+            sleeper: Arc::clone(&sleeper),
+        };
+        supervisor.spawn("quorum", Phase::Quorum, OnEnd::StopNode, |stop| fallible(quorum.run(stop)));
+
+        let holding = Holding::default();
+        let (recorder, recorder_handle) = recorder(cluster.clone(), Arc::clone(&sleeper), holding.clone());
+        supervisor.spawn("recorder", Phase::Outcomes, OnEnd::StopNode, |stop| endless(recorder.run(stop)));
+
+        let lookout = Lookout::new(cluster.state().clone(), node, holding.clone());
+        let (executor, executor_handle) = Executor::new(
+            node,
+            client,
+            Arc::clone(&sleeper),
+            may_start(&cluster, claim_ahead, lookout.clone()),
+            recorder_handle.clone(),
+            holding.clone(),
+        );
+        supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| fallible(executor.run(stop)));
+
+        let scheduler = Scheduler::new(Parts {
+            cluster: cluster.clone(),
+            node,
+            sleeper: Arc::clone(&sleeper),
+            claim_ahead,
+            incarnation,
+            changes,
+            executor: executor_handle,
+            recorder: recorder_handle,
+            holding,
+            notifier: self.notifier,
+            lanes: self.lanes,
+            lookout,
+        });
+        supervisor.spawn("scheduler", Phase::Shards, OnEnd::StopNode, |stop| fallible(scheduler.run(stop)));
+        supervisor
+            .spawn("registration", Phase::Shards, OnEnd::StopNode, |stop| fallible(registration.run(stop)));
+
+        let coordinator = Coordinator {
+            cluster: cluster.clone(),
+            node,
+            sleeper,
+            node_timeout,
+            interval: coordinator::INTERVAL,
+        };
+        supervisor
+            .spawn("coordinator", Phase::Quorum, OnEnd::StopNode, |stop| endless(coordinator.run(stop)));
+        supervisor.spawn("leadership", Phase::Leadership, OnEnd::Log, |stop| async move {
+            stop.cancelled().await;
+            match cluster.transfer_leadership().await {
+                Ok(()) => tracing::info!("leadership handed over"),
+                Err(error) => tracing::debug!(%error, "leadership not handed over"),
+            }
+            Ok(())
+        });
+    }
 }
 
 /// A task that ends only because it was told to.
@@ -410,11 +445,16 @@ fn stand(cluster: &Cluster, node: NodeId, claim_ahead: Duration) -> Stand {
 }
 
 /// Names this process: later starts of a node have higher sessions, also when its clock was set back.
-fn mint_session(storage: &Storage, node: NodeId, clock: &dyn Clock) -> Result<SessionId, storage::Error> {
+pub(crate) fn mint_session(
+    state: &State,
+    node: NodeId,
+    clock: &dyn Clock,
+    random: u32,
+) -> Result<SessionId, storage::Error> {
     const RANDOM_BITS: u32 = 20;
-    let random = u64::from(rand::random::<u32>() >> (u32::BITS - RANDOM_BITS));
+    let random = u64::from(random >> (u32::BITS - RANDOM_BITS));
     let minted = clock.now().as_millis() << RANDOM_BITS | random;
-    let known = storage.state.view().get::<Nodes>(&node)?.map_or(0, |known| known.session.0);
+    let known = state.view().get::<Nodes>(&node)?.map_or(0, |known| known.session.0);
     Ok(SessionId(minted.max(known.saturating_add(1))))
 }
 

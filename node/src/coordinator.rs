@@ -39,6 +39,7 @@ impl Coordinator {
         let mut progress = Progress::default();
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = self.sleeper.sleep(self.interval) => {}
             }

@@ -29,5 +29,7 @@ mod registration; // this process's place in the cluster
 #[cfg(test)]
 mod samples; // what tests are about
 pub mod scheduler; // what is due here, and when
+#[cfg(test)]
+mod simulation; // many nodes in one thread, in virtual time, under faults
 pub mod supervisor; // names, owners and ends of tasks
 pub mod telemetry; // log lines and metrics

@@ -54,6 +54,7 @@ impl Registration {
                 }
             }
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return Ok(()),
                 () = self.sleeper.sleep(INTERVAL) => {}
             }

@@ -115,6 +115,9 @@ struct Inner {
     groups: [Group; Phase::ALL.len()],
     /// The first reason for which the node must stop.
     reason: watch::Sender<Option<StopReason>>,
+    /// Stops all tasks where they are.
+    #[cfg(test)]
+    gate: crate::simulation::Gate,
 }
 
 /// The tasks of one phase.
@@ -142,7 +145,29 @@ impl Supervisor {
     /// Without tasks.
     #[must_use]
     pub fn new() -> Self {
-        Self { inner: Arc::new(Inner { groups: Default::default(), reason: watch::Sender::new(None) }) }
+        Self {
+            inner: Arc::new(Inner {
+                groups: Default::default(),
+                reason: watch::Sender::new(None),
+                #[cfg(test)]
+                gate: crate::simulation::Gate::default(),
+            }),
+        }
+    }
+
+    /// What holds the tasks of a simulated process.
+    #[cfg(test)]
+    pub(crate) fn gate(&self) -> crate::simulation::Gate {
+        self.inner.gate.clone()
+    }
+
+    /// Drops all tasks where they are.
+    #[cfg(test)]
+    pub(crate) fn kill(&self) {
+        self.inner.gate.kill();
+        for group in &self.inner.groups {
+            group.drop_now.cancel();
+        }
     }
 
     /// Starts a task. `task` is given the token by which it is told to stop.
@@ -162,11 +187,14 @@ impl Supervisor {
             return;
         }
         let task = task(group.stop.clone());
+        #[cfg(test)]
+        let task = self.inner.gate.hold(task);
         // Counted from here on, and off again when the future is dropped, however that happens.
         let entry = Entry::new(Arc::clone(&self.inner), phase, name);
         group.tasks.spawn(async move {
             let group = entry.inner.group(phase);
             let ended = tokio::select! {
+                biased;
                 ended = AssertUnwindSafe(task).catch_unwind() => ended,
                 () = group.drop_now.cancelled() => return,
             };

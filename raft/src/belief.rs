@@ -11,6 +11,7 @@
 use domain::id::NodeId;
 use domain::limits::CLOCK_ERROR_MAX;
 use domain::time::Timestamp;
+use proto::cluster as pb;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -31,6 +32,31 @@ impl Reading {
         } else {
             self.wall.minus(self.elapsed - elapsed)
         }
+    }
+}
+
+/// What a node says of its wall clock to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockReading {
+    /// What it shows.
+    pub wall: Timestamp,
+    /// Whether the node believes it.
+    pub is_believed: bool,
+    /// Whether the node has found that it differs from the clock of the node this is said to.
+    pub differs: bool,
+}
+
+impl From<pb::Clock> for ClockReading {
+    fn from(clock: pb::Clock) -> Self {
+        let pb::Clock { wall_ms, is_believed, differs } = clock;
+        Self { wall: Timestamp::from_millis(wall_ms), is_believed, differs }
+    }
+}
+
+impl From<ClockReading> for pb::Clock {
+    fn from(clock: ClockReading) -> Self {
+        let ClockReading { wall, is_believed, differs } = clock;
+        Self { wall_ms: wall.as_millis(), is_believed, differs }
     }
 }
 

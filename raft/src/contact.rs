@@ -1,17 +1,17 @@
 //! Who has heard of whom, and when: the leader of the nodes, a node of the leader. And whose clock can be believed.
 
-use crate::belief::{Belief, Comparison, Reading, Word, compare, judge};
-use crate::types::{Raft, RaftMetrics};
+use crate::belief::{Belief, ClockReading, Comparison, Reading, Word, compare, judge};
+use crate::way::Sight;
 use domain::id::NodeId;
 use domain::limits;
 use domain::time::{Clock, Timestamp};
-use openraft::async_runtime::WatchReceiver;
-use openraft::{Instant, ServerState};
 use parking_lot::Mutex;
-use proto::cluster as pb;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Consensus as this node sees it now.
+pub(crate) type Look = Arc<dyn Fn() -> Sight + Send + Sync>;
 
 /// Signs of life between this node and the leader. Clones share what they know.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub struct Contact {
 struct Shared {
     me: NodeId,
     clock: Arc<dyn Clock>,
-    raft: Raft,
+    look: Look,
     /// How old a quorum's answer may be for a leader to be sure of its office.
     lease: Duration,
     known: Mutex<Known>,
@@ -32,14 +32,18 @@ struct Shared {
 struct Known {
     /// When the last sign of life was sent that a leader has answered, by the clock's elapsed time.
     leader_heard: Option<Duration>,
-    /// Since when this node leads, as far as it has noticed.
+    /// Since when this node leads in `term`, as far as it has noticed.
     leads_since: Option<Duration>,
+    /// The term of the office that what follows was learned in.
+    term: u64,
     /// When each node was heard of while this one leads, and how far it had applied the log then.
     heard: BTreeMap<NodeId, (Duration, u64)>,
     /// How far the leader said that each member is.
     told: BTreeMap<NodeId, u64>,
     /// What this node thinks of its wall clock.
     belief: Belief,
+    /// Whether it is the only one that has a vote, so that nobody is there to compare clocks with.
+    alone: bool,
     /// The leader from whose clock this node's was last found to differ.
     differs_from: Option<NodeId>,
     /// What each node said of its clock while this one leads, and when.
@@ -53,8 +57,8 @@ impl std::fmt::Debug for Contact {
 }
 
 impl Contact {
-    pub(crate) fn new(me: NodeId, clock: Arc<dyn Clock>, raft: Raft, lease: Duration) -> Self {
-        Self { shared: Arc::new(Shared { me, clock, raft, lease, known: Mutex::default() }) }
+    pub(crate) fn new(me: NodeId, clock: Arc<dyn Clock>, look: Look, lease: Duration) -> Self {
+        Self { shared: Arc::new(Shared { me, clock, look, lease, known: Mutex::default() }) }
     }
 
     /// How long ago this node knew that it is in touch with a leader which has a quorum; `None` when it
@@ -76,31 +80,29 @@ impl Contact {
     #[must_use]
     pub fn believes(&self, now: Timestamp) -> bool {
         let now = Reading { wall: now, elapsed: self.shared.clock.elapsed() };
-        self.shared.known.lock().belief.holds(now)
+        self.shared.known.lock().holds(now)
     }
 
     /// Whether the wall clock of this node is known to be wrong, or has jumped and nobody has agreed with it since.
     #[must_use]
     pub fn is_astray(&self) -> bool {
         let now = self.shared.read();
-        self.shared.known.lock().belief.is_astray(now)
+        let known = self.shared.known.lock();
+        !known.alone && known.belief.is_astray(now)
     }
 
     /// How long ago each other member was heard of, counted from when this node began to lead at the earliest.
     /// Empty while it does not lead.
     #[must_use]
     pub fn heard(&self) -> BTreeMap<NodeId, Duration> {
-        let metrics = self.shared.metrics();
+        let sight = (self.shared.look)();
         let known = self.shared.known.lock();
-        let Some(leads_since) = known.leads_since.filter(|_| metrics.state == ServerState::Leader) else {
-            return BTreeMap::new();
-        };
+        let Some(leads_since) = known.leads_since(&sight) else { return BTreeMap::new() };
         let now = self.shared.clock.elapsed();
-        metrics
-            .membership_config
-            .membership()
-            .nodes()
-            .map(|(node, _)| NodeId(*node))
+        sight
+            .members
+            .into_iter()
+            .map(|member| member.id)
             .filter(|node| *node != self.shared.me)
             .map(|node| {
                 let heard =
@@ -113,25 +115,31 @@ impl Contact {
     /// How far each other member has applied the log, by its last sign of life while this one leads.
     #[must_use]
     pub fn applied(&self) -> BTreeMap<NodeId, u64> {
-        let metrics = self.shared.metrics();
-        let membership = metrics.membership_config.membership();
+        let sight = (self.shared.look)();
+        let belongs: BTreeSet<NodeId> = sight.members.iter().map(|member| member.id).collect();
         let known = self.shared.known.lock();
-        let members = known.heard.iter().filter(|(node, _)| membership.get_node(&node.0).is_some());
+        if known.leads_since(&sight).is_none() {
+            return BTreeMap::new();
+        }
+        let members = known.heard.iter().filter(|(node, _)| belongs.contains(node));
         members.map(|(node, (_, applied))| (*node, *applied)).collect()
     }
 
     /// The other nodes that have given a sign of life within this time, to this node as the leader.
     pub(crate) fn live(&self, within: Duration) -> BTreeSet<NodeId> {
+        let sight = (self.shared.look)();
         let now = self.shared.clock.elapsed();
         let known = self.shared.known.lock();
-        let since = known.leads_since.unwrap_or(now).max(now.saturating_sub(within));
+        let since = known.leads_since(&sight).unwrap_or(now).max(now.saturating_sub(within));
         known.heard.iter().filter(|(_, (heard, _))| *heard >= since).map(|(node, _)| *node).collect()
     }
 
     /// Whether this node has led for so long that it has heard of everybody who is alive.
     pub(crate) fn has_led_for(&self, a_while: Duration) -> bool {
+        let sight = (self.shared.look)();
         let now = self.shared.clock.elapsed();
-        self.shared.known.lock().leads_since.is_some_and(|since| now.saturating_sub(since) >= a_while)
+        let known = self.shared.known.lock();
+        known.leads_since(&sight).is_some_and(|since| now.saturating_sub(since) >= a_while)
     }
 
     /// How far each member is, as the leader said last. Empty while that is not known.
@@ -144,15 +152,28 @@ impl Contact {
         self.shared.since_quorum().is_some_and(|since| since <= self.shared.lease)
     }
 
-    /// Notes that `node` is alive and has applied the log that far.
-    pub(crate) fn hear(&self, node: NodeId, applied: u64) {
-        let now = self.shared.clock.elapsed();
-        self.shared.known.lock().heard.insert(node, (now, applied));
+    /// Notes that `node` is alive and has applied the log that far, if this node leads and a quorum has confirmed it lately.
+    /// Otherwise it is not for this node to hear, and the answer is false.
+    ///
+    /// One whose clock is wrong is as good as silent, so that what it holds goes to others.
+    #[must_use]
+    pub fn hear(&self, node: NodeId, applied: u64, clock: Option<ClockReading>) -> bool {
+        let is_sure_leader = self.is_sure_leader();
+        if is_sure_leader && self.hear_clock(node, clock) {
+            let now = self.shared.clock.elapsed();
+            self.shared.known.lock().heard.insert(node, (now, applied));
+        }
+        is_sure_leader
     }
 
     /// Notes how far the leader says that each member is.
     pub(crate) fn learn(&self, members: BTreeMap<NodeId, u64>) {
         self.shared.known.lock().told = members;
+    }
+
+    /// What the wall clock of this machine shows.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
     }
 
     /// Both clocks of this node.
@@ -161,22 +182,22 @@ impl Contact {
     }
 
     /// What this node says of its clock to `to`.
-    pub(crate) fn clock_for(&self, to: NodeId) -> pb::Clock {
+    #[must_use]
+    pub fn clock_for(&self, to: NodeId) -> ClockReading {
         let now = self.shared.read();
         let known = self.shared.known.lock();
-        pb::Clock {
-            wall_ms: now.wall.as_millis(),
-            is_believed: known.belief.holds(now),
+        ClockReading {
+            wall: now.wall,
+            is_believed: known.holds(now),
             differs: known.differs_from == Some(to),
         }
     }
 
-    /// Notes what `node` says of its clock. Whether the node counts as alive: one with a wrong clock is as good as silent,
-    /// so that what it holds goes to others.
-    pub(crate) fn hear_clock(&self, node: NodeId, clock: Option<pb::Clock>) -> bool {
+    /// Notes what `node` says of its clock. Whether the node counts as alive.
+    fn hear_clock(&self, node: NodeId, clock: Option<ClockReading>) -> bool {
         let Some(clock) = clock else { return true };
         let now = self.shared.read();
-        let theirs = i64::try_from(clock.wall_ms).unwrap_or(i64::MAX);
+        let theirs = i64::try_from(clock.wall.as_millis()).unwrap_or(i64::MAX);
         let ours = i64::try_from(now.wall.as_millis()).unwrap_or(i64::MAX);
         let word = Word { ahead_ms: theirs.saturating_sub(ours), differs: clock.differs };
         let mut known = self.shared.known.lock();
@@ -186,10 +207,10 @@ impl Contact {
 
     /// Compares this node's clock with that of `leader`, who was asked at `sent` and has answered just now. Whether this
     /// node's can be believed.
-    pub(crate) fn compare(&self, leader: NodeId, sent: Reading, theirs: Option<pb::Clock>) -> bool {
+    pub(crate) fn compare(&self, leader: NodeId, sent: Reading, theirs: Option<ClockReading>) -> bool {
         let received = self.shared.read();
         let comparison = match theirs {
-            Some(theirs) => compare(sent, received, Timestamp::from_millis(theirs.wall_ms)),
+            Some(theirs) => compare(sent, received, theirs.wall),
             None => Comparison::Agree,
         };
         let mut known = self.shared.known.lock();
@@ -207,7 +228,7 @@ impl Contact {
             }
             Comparison::Unclear => {}
         }
-        known.belief.holds(received)
+        known.holds(received)
     }
 
     /// Notes that a leader has answered what was sent at `sent`.
@@ -220,13 +241,17 @@ impl Contact {
     pub(crate) fn follow_office(&self) {
         let reading = self.shared.read();
         let now = reading.elapsed;
-        let since_quorum = self.shared.since_quorum();
+        let sight = (self.shared.look)();
         let voters: BTreeSet<NodeId> =
-            self.shared.metrics().membership_config.membership().voter_ids().map(NodeId).collect();
+            sight.members.iter().filter(|member| member.voter).map(|member| member.id).collect();
         let mut known = self.shared.known.lock();
-        match since_quorum {
+        known.alone = voters.iter().eq([&self.shared.me]);
+        match sight.since_quorum {
             Some(since) => {
-                if known.leads_since.is_none() {
+                // A node that was frozen can have lost its office and won another one since it last looked, and has heard of
+                // nobody in that.
+                if known.leads_since.is_none() || known.term != sight.term {
+                    known.term = sight.term;
                     known.heard.clear();
                     known.told.clear();
                     known.words.clear();
@@ -253,6 +278,16 @@ impl Contact {
 }
 
 impl Known {
+    /// Since when this node holds the office that it has by `sight`; `None` when it has none, or has not noticed yet.
+    fn leads_since(&self, sight: &Sight) -> Option<Duration> {
+        self.leads_since.filter(|_| sight.since_quorum.is_some() && self.term == sight.term)
+    }
+
+    /// Whether this node's wall clock can be believed as it is `now`.
+    fn holds(&self, now: Reading) -> bool {
+        self.alone || self.belief.holds(now)
+    }
+
     /// Changes what this node thinks of its clock, and says so.
     fn believe(&mut self, belief: Belief, now: Reading) {
         let before = self.belief.is_astray(now);
@@ -273,19 +308,8 @@ impl Shared {
         Reading { wall: self.clock.now(), elapsed: self.clock.elapsed() }
     }
 
-    fn metrics(&self) -> RaftMetrics {
-        self.raft.metrics().borrow_watched().clone()
-    }
-
     /// How long ago a quorum confirmed this node as the leader; `None` when it does not lead.
     fn since_quorum(&self) -> Option<Duration> {
-        let metrics = self.metrics();
-        if metrics.state != ServerState::Leader {
-            return None;
-        }
-        if metrics.membership_config.membership().voter_ids().count() == 1 {
-            return Some(Duration::ZERO);
-        }
-        Some(metrics.last_quorum_acked.map_or(Duration::MAX, |acked| acked.into_inner().elapsed()))
+        (self.look)().since_quorum
     }
 }

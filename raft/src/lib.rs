@@ -31,7 +31,9 @@ mod support; // what makes a leader sure of its office
 mod tls; // certificates of nodes
 mod types; // openraft's generics
 mod waiters; // who waits for which proposal
+mod way; // the seam below which simulations begin
 
+pub use belief::ClockReading;
 pub use belonging::Dismissed;
 pub use changes::ChangesReceiver;
 pub use contact::Contact;
@@ -43,9 +45,10 @@ pub use network::{AccountSummary, BackupStream, Operator, OperatorError};
 pub use overview::{MemberOverview, Overview, Restoring, Role};
 pub use quotas::{Granted, Take};
 pub use settings::{PROPOSAL_BYTES_MAX, Secret, Settings, SnapshotSettings};
-pub use state_machine::StateMachine;
+pub use state_machine::{Place, StateMachine};
 pub use tls::{Tls, TlsError};
 pub use types::{Payload, TypeConfig};
+pub use way::{Heard, Refused, Sight, Way};
 
 use belonging::Belonging;
 use changes::ChangesSender;
@@ -58,13 +61,11 @@ use futures::future::BoxFuture;
 use members::Members;
 use network::{Network, Peers};
 use office::Office;
-use openraft::async_runtime::WatchReceiver;
-use openraft::{Config, ServerState, SnapshotPolicy};
+use openraft::{Config, SnapshotPolicy};
 use proposer::{Proposer, Submission, Ticket};
 use reads::Reads;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use storage::schema::Metas;
 use storage::{Read, State, Storage};
@@ -80,11 +81,6 @@ const PAYLOAD_ENTRIES_MAX: u64 = 64;
 const ANSWER_GRACE: Duration = Duration::from_millis(50);
 /// How long a node goes on that was removed, so that the operator who asked it to remove itself has the answer.
 const PARTING: Duration = Duration::from_millis(300);
-/// How long a transfer of leadership may take.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a transfer looks whether it has come about.
-const TRANSFER_INTERVAL: Duration = Duration::from_millis(20);
-
 /// A part of consensus that the caller runs: its name, and a future that ends with [`Cluster::shutdown`], or
 /// before that when the node cannot go on.
 pub type Service = (&'static str, BoxFuture<'static, Result<(), ServiceError>>);
@@ -97,7 +93,9 @@ pub struct Cluster {
 
 struct Shared {
     settings: Settings,
-    office: Office,
+    way: Arc<dyn Way>,
+    contact: Contact,
+    belonging: Belonging,
     state: State,
     applied: watch::Receiver<u64>,
     submissions: mpsc::Sender<Submission>,
@@ -167,14 +165,8 @@ impl Cluster {
         let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listener)?;
         let config = config(&settings)?;
 
-        let changes = ChangesSender::default();
-        let receiver = changes.receiver();
-        let waiters = Waiters::new(settings.node, settings.session);
-        let (applied_sender, applied) = watch::channel(0);
-        let belonging = Belonging::new(settings.node, settings.supported);
-        let state = storage.state.clone();
-        let machine = StateMachine::with(state, changes, waiters.clone(), belonging.clone(), applied_sender)
-            .map_err(StartError::Storage)?;
+        let Foundation { receiver, waiters, applied, belonging, machine } =
+            Foundation::of(&settings, storage.state.clone()).map_err(StartError::Storage)?;
         if let Some(why) = belonging.dismissal() {
             return Err(why.into());
         }
@@ -191,24 +183,26 @@ impl Cluster {
             })?;
 
         peers.follow(raft.metrics());
-        let contact = Contact::new(settings.node, Arc::clone(&clock), raft.clone(), settings.lease());
-        let office = Office::new(settings.node, raft.clone(), peers, contact, belonging.clone(), clock);
-        services::abstain_if_empty(&office, &settings).await;
-        let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
-        let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
-        let stop = CancellationToken::new();
-
-        let shared = Shared {
-            settings: settings.clone(),
-            office: office.clone(),
-            state: storage.state.clone(),
-            applied: applied.clone(),
-            submissions,
-            readers,
-            stop: stop.clone(),
+        let look: contact::Look = {
+            let raft = raft.clone();
+            Arc::new(move || office::sight(&raft))
         };
-        let cluster = Self { shared: Arc::new(shared) };
-        let members = Members::new(cluster.clone());
+        let contact = Contact::new(settings.node, Arc::clone(&clock), look, settings.lease());
+        let office = {
+            let (node, session) = (settings.node, settings.session);
+            let (contact, belonging) = (contact.clone(), belonging.clone());
+            Office::new(node, session, raft.clone(), peers, contact, belonging, clock)
+        };
+        services::abstain_if_empty(&office, &settings).await;
+        let stop = CancellationToken::new();
+        let (cluster, mut services) = Self::assemble(
+            settings.clone(),
+            storage.state.clone(),
+            (Arc::new(office.clone()), contact, belonging.clone()),
+            (waiters, applied.clone()),
+            stop.clone(),
+        );
+        let members = Members::new(cluster.clone(), office.clone());
         let server = network::serve(
             listener,
             office.clone(),
@@ -217,33 +211,86 @@ impl Cluster {
             settings.clone(),
             stop.clone(),
         );
+        let touch = services::keep_in_touch(office, settings.clone(), applied, stop.clone());
+        let fold =
+            services::fold(raft.clone(), storage.log, snapshot_bytes, settings.snapshots, stop.clone());
+        services.push(("consensus", Box::pin(services::watch(raft, belonging, stop.clone()))));
+        services.push(("state", Box::pin(services::watch_state(cluster.state().clone(), stop.clone()))));
+        services.push(("rpc", Box::pin(server)));
+        services.push(("members", endless(members.keep(stop))));
+        services.push(("contact", endless(touch)));
+        services.push(("snapshots", endless(fold)));
+        Ok((cluster, receiver, services))
+    }
+
+    /// As [`Cluster::start`], over another consensus than this crate's own: what a simulation starts. The state machine is
+    /// to be given what that consensus commits.
+    ///
+    /// # Errors
+    /// When the state was written by a newer release or is damaged.
+    pub fn over(
+        way: Arc<dyn Way>,
+        settings: Settings,
+        state: State,
+        clock: Arc<dyn Clock>,
+    ) -> std::io::Result<(Self, ChangesReceiver, Vec<Service>, StateMachine)> {
+        let Foundation { receiver, waiters, applied, belonging, machine } =
+            Foundation::of(&settings, state.clone())?;
+        let look: contact::Look = {
+            let way = Arc::clone(&way);
+            Arc::new(move || way.sight())
+        };
+        let contact = Contact::new(settings.node, clock, look, settings.lease());
+        let stop = CancellationToken::new();
+        let (cluster, mut services) = Self::assemble(
+            settings.clone(),
+            state,
+            (Arc::clone(&way), contact.clone(), belonging),
+            (waiters, applied.clone()),
+            stop.clone(),
+        );
+        services.push((
+            "contact",
+            endless(async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = services::signs_of_life(way.as_ref(), &contact, &settings, applied) => {}
+                }
+            }),
+        ));
+        Ok((cluster, receiver, services, machine))
+    }
+
+    /// What is the same over every consensus: proposals and read barriers.
+    fn assemble(
+        settings: Settings,
+        state: State,
+        (way, contact, belonging): (Arc<dyn Way>, Contact, Belonging),
+        (waiters, applied): (Waiters, watch::Receiver<u64>),
+        stop: CancellationToken,
+    ) -> (Self, Vec<Service>) {
+        let (submissions, submitted) = mpsc::channel(proposer::WAITING_MAX);
+        let (readers, asked) = mpsc::channel(reads::WAITING_MAX);
         let proposer = Proposer {
-            office: office.clone(),
+            way: Arc::clone(&way),
             node: settings.node,
             session: settings.session,
             waiters,
             submissions: submitted,
         };
         let reads = Reads {
-            office: office.clone(),
+            way: Arc::clone(&way),
             applied: applied.clone(),
             readers: asked,
             patience: settings.read_timeout,
         };
-        let touch = services::keep_in_touch(office, settings.clone(), applied, stop.clone());
-        let fold =
-            services::fold(raft.clone(), storage.log, snapshot_bytes, settings.snapshots, stop.clone());
         let services: Vec<Service> = vec![
-            ("consensus", Box::pin(services::watch(raft, belonging, stop.clone()))),
-            ("state", Box::pin(services::watch_state(cluster.state().clone(), stop.clone()))),
-            ("rpc", Box::pin(server)),
             ("proposer", endless(proposer.run(stop.clone()))),
             ("reads", endless(reads.run(stop.clone()))),
-            ("members", endless(members.keep(stop))),
-            ("contact", endless(touch)),
-            ("snapshots", endless(fold)),
         ];
-        Ok((cluster, receiver, services))
+        let shared = Shared { settings, way, contact, belonging, state, applied, submissions, readers, stop };
+        (Self { shared: Arc::new(shared) }, services)
     }
 
     /// Proposes one command, and waits until this node has applied it.
@@ -271,7 +318,7 @@ impl Cluster {
         if bytes > PROPOSAL_BYTES_MAX {
             return Err(ProposeError::TooLarge { bytes });
         }
-        if self.shared.office.contact.is_astray() {
+        if self.shared.contact.is_astray() {
             return Err(ProposeError::ClockAstray);
         }
         let deadline = Instant::now() + patience;
@@ -303,8 +350,9 @@ impl Cluster {
             rpc_addr: settings.rpc_addr.clone(),
             version: settings.version.clone(),
             level: settings.supported,
+            at: self.shared.contact.now(),
         };
-        let belonging = &self.shared.office.belonging;
+        let belonging = &self.shared.belonging;
         let answer = match self.propose(Command::RegisterNode(command)).await {
             // It ends for another reason than that it was not registered; see `dismissed`.
             Err(ProposeError::Rejected(Rejection::NodeRemoved)) => {
@@ -343,7 +391,7 @@ impl Cluster {
     /// Takes from what an account may still ask for in a window of time, counted for the whole cluster. `None` when
     /// nobody who could count is reached within `patience`.
     pub async fn take(&self, take: Take, patience: Duration) -> Option<Granted> {
-        timeout(patience, self.shared.office.take(take)).await.ok().flatten()
+        timeout(patience, self.shared.way.take(take)).await.ok().flatten()
     }
 
     /// What the cluster can do, as far as this node has applied the log.
@@ -363,29 +411,17 @@ impl Cluster {
     /// How the cluster looks from this node.
     #[must_use]
     pub fn status(&self) -> Status {
-        let told = self.shared.office.contact.told();
-        let metrics = self.shared.office.raft.metrics().borrow_watched().clone();
-        let membership = metrics.membership_config.membership();
-        let members = membership
-            .nodes()
-            .map(|(id, node)| Member {
-                id: NodeId(*id),
-                rpc_addr: node.addr.clone(),
-                voter: membership.voter_ids().any(|voter| voter == *id),
-                matched: metrics
-                    .replication
-                    .as_ref()
-                    .and_then(|replication| replication.get(id))
-                    .and_then(|matched| matched.as_ref().map(|id| id.index))
-                    .or_else(|| told.get(&NodeId(*id)).copied()),
-            })
-            .collect();
+        let told = self.shared.contact.told();
+        let Sight { leader, term, since_quorum: _, mut members } = self.shared.way.sight();
+        for member in &mut members {
+            member.matched = member.matched.or_else(|| told.get(&member.id).copied());
+        }
         Status {
             node: self.shared.settings.node,
-            leader: metrics.current_leader.map(NodeId),
-            term: metrics.current_term,
+            leader,
+            term,
             applied: *self.shared.applied.borrow(),
-            may_vote: self.shared.office.may_vote.load(Ordering::Acquire),
+            may_vote: self.shared.way.may_vote(),
             members,
         }
     }
@@ -393,7 +429,7 @@ impl Cluster {
     /// Signs of life between this node and the leader.
     #[must_use]
     pub fn contact(&self) -> Contact {
-        self.shared.office.contact.clone()
+        self.shared.contact.clone()
     }
 
     /// Gives leadership to the member that is furthest, if this node has it.
@@ -407,39 +443,13 @@ impl Cluster {
     /// Gives leadership to `successor`, or to the member that is furthest, if this node has it. Who leads then, unless
     /// that is not known in time.
     async fn hand_over(&self, successor: Option<NodeId>) -> Result<Option<NodeId>, TransferError> {
-        let status = self.status();
-        if !status.is_leader() {
-            return Err(TransferError::NotLeader);
-        }
-        let others = status.members.iter().filter(|member| member.voter && member.id != status.node);
-        let furthest = || others.max_by_key(|member| member.matched).map(|member| member.id);
-        let successor = successor.or_else(furthest).ok_or(TransferError::NoSuccessor)?;
-        let raft = &self.shared.office.raft;
-        if raft.trigger().transfer_leader(successor.0).await.is_err() {
-            return Err(TransferError::NotLeader);
-        }
-        let deadline = Instant::now() + TRANSFER_TIMEOUT;
-        let gone = async {
-            while raft.metrics().borrow_watched().state == ServerState::Leader {
-                tokio::time::sleep(TRANSFER_INTERVAL).await;
-            }
-        };
-        timeout_at(deadline, gone).await.map_err(|_| TransferError::TimedOut)?;
-        let known = async {
-            loop {
-                if let Some(leader) = self.shared.office.leader() {
-                    return leader;
-                }
-                tokio::time::sleep(TRANSFER_INTERVAL).await;
-            }
-        };
-        Ok(timeout_at(deadline, known).await.ok())
+        self.shared.way.transfer_leadership(successor).await
     }
 
     /// Waits until this node may not take part any more: it was removed, or may not join. It must end then, and
     /// what it holds is others' already.
     pub async fn dismissed(&self) -> Dismissed {
-        let why = self.shared.office.belonging.dismissed().await;
+        let why = self.shared.belonging.dismissed().await;
         tokio::time::sleep(PARTING).await;
         why
     }
@@ -447,9 +457,28 @@ impl Cluster {
     /// Ends consensus on this node, and with it the services. What is not answered by now stays so.
     pub async fn shutdown(&self) {
         self.shared.stop.cancel();
-        if let Err(error) = self.shared.office.raft.shutdown().await {
-            tracing::warn!(%error, "consensus did not end cleanly");
-        }
+        self.shared.way.shutdown().await;
+    }
+}
+
+/// What lies below a node's part in the cluster.
+struct Foundation {
+    receiver: ChangesReceiver,
+    waiters: Waiters,
+    applied: watch::Receiver<u64>,
+    belonging: Belonging,
+    machine: StateMachine,
+}
+
+impl Foundation {
+    fn of(settings: &Settings, state: State) -> std::io::Result<Self> {
+        let changes = ChangesSender::default();
+        let receiver = changes.receiver();
+        let waiters = Waiters::new(settings.node, settings.session);
+        let (applied_sender, applied) = watch::channel(0);
+        let belonging = Belonging::new(settings.node, settings.supported);
+        let machine = StateMachine::with(state, changes, waiters.clone(), belonging.clone(), applied_sender)?;
+        Ok(Self { receiver, waiters, applied, belonging, machine })
     }
 }
 

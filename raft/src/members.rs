@@ -8,7 +8,9 @@
 use crate::belonging::{Belonging, Dismissed};
 use crate::command::{Command, RaiseLevel, RemoveNode};
 use crate::error::{ProposeError, TransferError};
+use crate::office::Office;
 use crate::types::{ClientWriteError, Membership};
+use crate::way::Way;
 use crate::{Cluster, tls};
 use domain::id::NodeId;
 use domain::limits::NODE_TIMEOUT;
@@ -114,13 +116,14 @@ impl From<Objection> for Unchanged {
 #[derive(Clone)]
 pub(crate) struct Members {
     cluster: Cluster,
+    office: Office,
     /// Changes wait for each other here.
     desk: Arc<Mutex<()>>,
 }
 
 impl Members {
-    pub(crate) fn new(cluster: Cluster) -> Self {
-        Self { cluster, desk: Arc::default() }
+    pub(crate) fn new(cluster: Cluster, office: Office) -> Self {
+        Self { cluster, office, desk: Arc::default() }
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -129,7 +132,7 @@ impl Members {
 
     /// Makes a change, or has the leader make it, whoever that is meanwhile.
     pub(crate) async fn change_anywhere(&self, change: &MemberChange) -> Result<(), Unchanged> {
-        let me = self.cluster.shared.office.me;
+        let me = self.office.me;
         if *change != MemberChange::Remove(me) {
             return self.ask_leaders(change).await;
         }
@@ -143,7 +146,7 @@ impl Members {
     }
 
     async fn ask_leaders(&self, change: &MemberChange) -> Result<(), Unchanged> {
-        let office = &self.cluster.shared.office;
+        let office = &self.office;
         let deadline = Instant::now() + CHANGE_TIMEOUT;
         let mut hint = None;
         let mut last = Unchanged::NotLeader(None);
@@ -186,7 +189,7 @@ impl Members {
 
     /// Makes sure that this node leads, and that its state shows what was decided before.
     async fn must_lead(&self) -> Result<(), Unchanged> {
-        let office = &self.cluster.shared.office;
+        let office = &self.office;
         if !office.contact.is_sure_leader() {
             return Err(Unchanged::NotLeader(office.leader()));
         }
@@ -243,7 +246,7 @@ impl Members {
     }
 
     async fn remove(&self, node: NodeId) -> Result<(), Unchanged> {
-        let office = &self.cluster.shared.office;
+        let office = &self.office;
         let membership = self.membership();
         let was_removed = self.belonging().is_removed(node);
         if membership.get_node(&node.0).is_none() {
@@ -286,7 +289,7 @@ impl Members {
     }
 
     async fn transfer(&self, node: NodeId) -> Result<(), Unchanged> {
-        let office = &self.cluster.shared.office;
+        let office = &self.office;
         if node == office.me {
             return Ok(());
         }
@@ -314,17 +317,17 @@ impl Members {
 
     /// The members as this node's log has them.
     fn membership(&self) -> Membership {
-        let raft = &self.cluster.shared.office.raft;
+        let raft = &self.office.raft;
         raft.metrics().borrow_watched().membership_config.membership().clone()
     }
 
     fn belonging(&self) -> &Belonging {
-        &self.cluster.shared.office.belonging
+        &self.office.belonging
     }
 
     /// One change of the configuration, to its end. Who loses its vote stays as a learner.
     async fn step(&self, change: ChangeMembers<u64, BasicNode>) -> Result<(), Unchanged> {
-        let changing = self.cluster.shared.office.raft.change_membership(change, true);
+        let changing = self.office.raft.change_membership(change, true);
         match timeout(STEP_TIMEOUT, changing).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward)))) => {
@@ -345,7 +348,7 @@ impl Members {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            self.cluster.shared.office.peers.forget_all_but(&self.membership());
+            self.office.peers.forget_all_but(&self.membership());
             tokio::select! {
                 () = stop.cancelled() => return,
                 done = self.round(&mut applied_before) => {
@@ -358,7 +361,7 @@ impl Members {
     }
 
     async fn round(&self, applied_before: &mut Option<u64>) -> Result<(), Unchanged> {
-        let office = &self.cluster.shared.office;
+        let office = &self.office;
         if !office.contact.is_sure_leader() {
             *applied_before = None;
             return Ok(());

@@ -1,19 +1,27 @@
 //! What a leader does for others, and the way to whoever leads.
 
+use crate::Member;
+use crate::belief::ClockReading;
 use crate::belonging::Belonging;
 use crate::contact::Contact;
+use crate::error::TransferError;
 use crate::members::{MemberChange, Unchanged};
 use crate::network::Peers;
 use crate::quotas::{Granted, Quotas, Take};
+use crate::services;
 use crate::settings::PROPOSAL_BYTES_MAX;
 use crate::support::{self, Support};
 use crate::types::{ClientWriteError, LogId, Payload, Raft};
+use crate::way::{Heard, Refused, Sight, Way};
 use bytes::Bytes;
 use domain::id::NodeId;
+use domain::node::SessionId;
 use domain::time::{Clock, Timestamp};
+use futures::future::BoxFuture;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::RaftError;
 use openraft::raft::ReadPolicy;
+use openraft::{Instant, ServerState};
 use parking_lot::Mutex;
 use proto::cluster::{
     PingRequest, ProposeRequest, ReadIndexRequest, SupportRequest, TakeRequest, ping_response,
@@ -30,20 +38,16 @@ use tonic::{Code, ConnectError, Status};
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one node may take to give its word before all are asked.
 const SUPPORT_TIMEOUT: Duration = Duration::from_millis(50);
-
-/// Why a leader did not do what it was asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
-    /// It does not lead; perhaps it knows who does. Nothing has happened.
-    NotLeader(Option<NodeId>),
-    /// Nobody can say whether it has happened.
-    Unknown,
-}
+/// How long a transfer of leadership may take.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a transfer looks whether it has come about.
+const TRANSFER_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The leader's desk on this node, and its address elsewhere. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Office {
     pub(crate) me: NodeId,
+    session: SessionId,
     pub(crate) raft: Raft,
     pub(crate) peers: Peers,
     pub(crate) contact: Contact,
@@ -60,6 +64,7 @@ pub(crate) struct Office {
 impl Office {
     pub(crate) fn new(
         me: NodeId,
+        session: SessionId,
         raft: Raft,
         peers: Peers,
         contact: Contact,
@@ -68,6 +73,7 @@ impl Office {
     ) -> Self {
         Self {
             me,
+            session,
             raft,
             peers,
             contact,
@@ -77,11 +83,6 @@ impl Office {
             quotas: Quotas::default(),
             stamped: Arc::default(),
         }
-    }
-
-    /// Who leads, as far as this node knows.
-    pub(crate) fn leader(&self) -> Option<NodeId> {
-        self.raft.metrics().borrow_watched().current_leader.map(NodeId)
     }
 
     /// Puts a proposal into the log, if this node leads. Returns its index once it is applied here.
@@ -111,32 +112,6 @@ impl Office {
             }
             // An entry can outlive the office of the leader that appended it.
             Err(_) => Err(Refused::Unknown),
-        }
-    }
-
-    /// Puts a proposal into the log of `leader`.
-    pub(crate) async fn propose_to(&self, leader: NodeId, proposal: Bytes) -> Result<u64, Refused> {
-        if leader == self.me {
-            return self.accept(proposal).await;
-        }
-        let Ok(mut client) = self.peers.cluster(leader) else { return Err(Refused::NotLeader(None)) };
-        match client.propose(ProposeRequest { proposal }).await {
-            Ok(response) => match response.into_inner().result {
-                Some(propose_response::Result::Applied(applied)) => Ok(applied.index),
-                Some(propose_response::Result::NotLeader(other)) => {
-                    Err(Refused::NotLeader(other.leader.map(NodeId)))
-                }
-                None => Err(Refused::Unknown),
-            },
-            Err(status) if never_sent(&status) => Err(Refused::NotLeader(None)),
-            Err(status) => Err(match self.heeded(&status).code() {
-                Code::Unauthenticated
-                | Code::PermissionDenied
-                | Code::FailedPrecondition
-                | Code::InvalidArgument
-                | Code::Unimplemented => Refused::NotLeader(None),
-                _ => Refused::Unknown,
-            }),
         }
     }
 
@@ -189,30 +164,6 @@ impl Office {
         }
     }
 
-    /// As [`Office::read_index`], asked of `leader`.
-    pub(crate) async fn read_index_of(&self, leader: NodeId) -> Result<u64, Refused> {
-        if leader == self.me {
-            return self.read_index(None).await;
-        }
-        let Ok(mut client) = self.peers.cluster(leader) else { return Err(Refused::NotLeader(None)) };
-        let support = self.support().await.map(Into::into);
-        let asked = client.read_index(ReadIndexRequest { support });
-        match tokio::time::timeout(READ_INDEX_TIMEOUT, asked).await {
-            Ok(Ok(response)) => match response.into_inner().result {
-                Some(read_index_response::Result::Index(index)) => Ok(index),
-                Some(read_index_response::Result::NotLeader(other)) => {
-                    Err(Refused::NotLeader(other.leader.map(NodeId)))
-                }
-                None => Err(Refused::Unknown),
-            },
-            Ok(Err(status)) => {
-                self.heeded(&status);
-                Err(Refused::Unknown)
-            }
-            Err(_) => Err(Refused::Unknown),
-        }
-    }
-
     /// Has the leader change the members.
     pub(crate) async fn change_at(&self, leader: NodeId, change: &MemberChange) -> Result<(), Unchanged> {
         let Ok(mut client) = self.peers.admin(leader) else { return Err(Unchanged::NotLeader(None)) };
@@ -229,52 +180,6 @@ impl Office {
         refusal
     }
 
-    /// Counts at the leader, whoever that is.
-    pub(crate) async fn take(&self, take: Take) -> Option<Granted> {
-        let leader = self.leader()?;
-        if leader == self.me {
-            return Some(self.quotas.take(take));
-        }
-        let Take { account, bucket, window, limit, wanted } = take;
-        let request = TakeRequest { account: account.0, bucket: bucket.into(), window, limit, wanted };
-        let response = self.peers.cluster(leader).ok()?.take(request).await.ok()?;
-        match response.into_inner().result? {
-            take_response::Result::Granted(granted) => {
-                Some(Granted { tokens: granted.tokens.min(wanted), left: granted.left })
-            }
-            take_response::Result::NotLeader(_) => None,
-        }
-    }
-
-    /// Asks the voter that was heard of last to take over, if this node leads.
-    pub(crate) async fn resign(&self) {
-        let Some((successor, _)) = self.contact.heard().into_iter().min_by_key(|(_, since)| *since) else {
-            return;
-        };
-        tracing::warn!(to = %successor, "handing over leadership: the clock of this node cannot be believed");
-        if let Err(error) = self.raft.trigger().transfer_leader(successor.0).await {
-            tracing::debug!(%error, "leadership not handed over");
-        }
-    }
-
-    /// Tells `leader` that this node is alive and how far it is. What a leader says that has heard it.
-    pub(crate) async fn ping(
-        &self,
-        leader: NodeId,
-        session: u64,
-        applied: u64,
-        timeout: Duration,
-    ) -> Option<ping_response::Heard> {
-        let mut client = self.peers.cluster(leader).ok()?;
-        let clock = Some(self.contact.clock_for(leader));
-        let asked = client.ping(PingRequest { node: self.me.0, session, applied, clock });
-        let answer = tokio::time::timeout(timeout, asked).await.ok()?;
-        match answer.inspect_err(|status| self.belonging.heed(status)).ok()?.into_inner().result? {
-            ping_response::Result::Heard(heard) => Some(heard),
-            ping_response::Result::NotLeader(_) => None,
-        }
-    }
-
     /// What this node answers to a sign of life of `node` while it leads.
     pub(crate) fn heard(&self, node: NodeId) -> ping_response::Heard {
         let metrics = self.raft.metrics().borrow_watched().clone();
@@ -285,7 +190,7 @@ impl Office {
         ping_response::Heard {
             committed: metrics.last_applied.map_or(0, |id| id.index),
             members: metrics.replication.iter().flatten().map(progress).collect(),
-            clock: Some(self.contact.clock_for(node)),
+            clock: Some(self.contact.clock_for(node).into()),
         }
     }
 
@@ -293,6 +198,192 @@ impl Office {
     pub(crate) fn has_applied(&self) -> bool {
         self.raft.metrics().borrow_watched().last_applied.is_some()
     }
+}
+
+impl Way for Office {
+    fn sight(&self) -> Sight {
+        sight(&self.raft)
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    fn may_vote(&self) -> bool {
+        self.may_vote.load(Ordering::Acquire)
+    }
+
+    fn propose_to(&self, leader: NodeId, proposal: Bytes) -> BoxFuture<'_, Result<u64, Refused>> {
+        Box::pin(async move {
+            if leader == self.me {
+                return self.accept(proposal).await;
+            }
+            let Ok(mut client) = self.peers.cluster(leader) else { return Err(Refused::NotLeader(None)) };
+            match client.propose(ProposeRequest { proposal }).await {
+                Ok(response) => match response.into_inner().result {
+                    Some(propose_response::Result::Applied(applied)) => Ok(applied.index),
+                    Some(propose_response::Result::NotLeader(other)) => {
+                        Err(Refused::NotLeader(other.leader.map(NodeId)))
+                    }
+                    None => Err(Refused::Unknown),
+                },
+                Err(status) if never_sent(&status) => Err(Refused::NotLeader(None)),
+                Err(status) => Err(match self.heeded(&status).code() {
+                    Code::Unauthenticated
+                    | Code::PermissionDenied
+                    | Code::FailedPrecondition
+                    | Code::InvalidArgument
+                    | Code::Unimplemented => Refused::NotLeader(None),
+                    _ => Refused::Unknown,
+                }),
+            }
+        })
+    }
+
+    fn read_index_of(&self, leader: NodeId) -> BoxFuture<'_, Result<u64, Refused>> {
+        Box::pin(async move {
+            if leader == self.me {
+                return self.read_index(None).await;
+            }
+            let Ok(mut client) = self.peers.cluster(leader) else { return Err(Refused::NotLeader(None)) };
+            let support = self.support().await.map(Into::into);
+            let asked = client.read_index(ReadIndexRequest { support });
+            match tokio::time::timeout(READ_INDEX_TIMEOUT, asked).await {
+                Ok(Ok(response)) => match response.into_inner().result {
+                    Some(read_index_response::Result::Index(index)) => Ok(index),
+                    Some(read_index_response::Result::NotLeader(other)) => {
+                        Err(Refused::NotLeader(other.leader.map(NodeId)))
+                    }
+                    None => Err(Refused::Unknown),
+                },
+                Ok(Err(status)) => {
+                    self.heeded(&status);
+                    Err(Refused::Unknown)
+                }
+                Err(_) => Err(Refused::Unknown),
+            }
+        })
+    }
+
+    fn ping(
+        &self,
+        leader: NodeId,
+        applied: u64,
+        clock: ClockReading,
+        patience: Duration,
+    ) -> BoxFuture<'_, Option<Heard>> {
+        Box::pin(async move {
+            let mut client = self.peers.cluster(leader).ok()?;
+            let clock = Some(clock.into());
+            let asked = client.ping(PingRequest { node: self.me.0, session: self.session.0, applied, clock });
+            let answer = tokio::time::timeout(patience, asked).await.ok()?;
+            match answer.inspect_err(|status| self.belonging.heed(status)).ok()?.into_inner().result? {
+                ping_response::Result::Heard(heard) => Some(Heard {
+                    committed: heard.committed,
+                    members: heard
+                        .members
+                        .iter()
+                        .map(|member| (NodeId(member.node), member.matched))
+                        .collect(),
+                    clock: heard.clock.map(Into::into),
+                }),
+                ping_response::Result::NotLeader(_) => None,
+            }
+        })
+    }
+
+    fn ask_around(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            let asked = self.peers.others().into_iter().map(|node| services::is_formed(self, node));
+            futures::future::join_all(asked).await;
+        })
+    }
+
+    fn take(&self, take: Take) -> BoxFuture<'_, Option<Granted>> {
+        Box::pin(async move {
+            let leader = self.leader()?;
+            if leader == self.me {
+                return Some(self.quotas.take(take));
+            }
+            let Take { account, bucket, window, limit, wanted } = take;
+            let request = TakeRequest { account: account.0, bucket: bucket.into(), window, limit, wanted };
+            let response = self.peers.cluster(leader).ok()?.take(request).await.ok()?;
+            match response.into_inner().result? {
+                take_response::Result::Granted(granted) => {
+                    Some(Granted { tokens: granted.tokens.min(wanted), left: granted.left })
+                }
+                take_response::Result::NotLeader(_) => None,
+            }
+        })
+    }
+
+    fn transfer_leadership(
+        &self,
+        successor: Option<NodeId>,
+    ) -> BoxFuture<'_, Result<Option<NodeId>, TransferError>> {
+        Box::pin(async move {
+            let Sight { leader, members, .. } = self.sight();
+            if leader != Some(self.me) {
+                return Err(TransferError::NotLeader);
+            }
+            let others = members.iter().filter(|member| member.voter && member.id != self.me);
+            let furthest = || others.max_by_key(|member| member.matched).map(|member| member.id);
+            let successor = successor.or_else(furthest).ok_or(TransferError::NoSuccessor)?;
+            if self.raft.trigger().transfer_leader(successor.0).await.is_err() {
+                return Err(TransferError::NotLeader);
+            }
+            let deadline = tokio::time::Instant::now() + TRANSFER_TIMEOUT;
+            let gone = async {
+                while self.raft.metrics().borrow_watched().state == ServerState::Leader {
+                    tokio::time::sleep(TRANSFER_INTERVAL).await;
+                }
+            };
+            tokio::time::timeout_at(deadline, gone).await.map_err(|_| TransferError::TimedOut)?;
+            let known = async {
+                loop {
+                    if let Some(leader) = self.leader() {
+                        return leader;
+                    }
+                    tokio::time::sleep(TRANSFER_INTERVAL).await;
+                }
+            };
+            Ok(tokio::time::timeout_at(deadline, known).await.ok())
+        })
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Err(error) = self.raft.shutdown().await {
+                tracing::warn!(%error, "consensus did not end cleanly");
+            }
+        })
+    }
+}
+
+/// Consensus as `raft` has it.
+pub(crate) fn sight(raft: &Raft) -> Sight {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let membership = metrics.membership_config.membership();
+    let members: Vec<Member> = membership
+        .nodes()
+        .map(|(id, node)| Member {
+            id: NodeId(*id),
+            rpc_addr: node.addr.clone(),
+            voter: membership.voter_ids().any(|voter| voter == *id),
+            matched: metrics
+                .replication
+                .as_ref()
+                .and_then(|replication| replication.get(id))
+                .and_then(|matched| matched.as_ref().map(|id| id.index)),
+        })
+        .collect();
+    let since_quorum = (metrics.state == ServerState::Leader).then(|| {
+        if membership.voter_ids().count() == 1 {
+            return Duration::ZERO;
+        }
+        metrics.last_quorum_acked.map_or(Duration::MAX, |acked| acked.into_inner().elapsed())
+    });
+    Sight { leader: metrics.current_leader.map(NodeId), term: metrics.current_term, since_quorum, members }
 }
 
 /// Whether a call failed because there was no connection for it.

@@ -6,9 +6,9 @@
 use crate::codec;
 use crate::command::{Command, Proposal, Reply};
 use crate::error::ProposeError;
-use crate::office::{Office, Refused};
 use crate::settings::PROPOSAL_BYTES_MAX;
 use crate::waiters::Waiters;
+use crate::way::{Refused, Way};
 use bytes::Bytes;
 use domain::id::NodeId;
 use domain::node::SessionId;
@@ -59,7 +59,7 @@ impl Ticket {
 
 /// Makes proposals of submissions.
 pub(crate) struct Proposer {
-    pub(crate) office: Office,
+    pub(crate) way: Arc<dyn Way>,
     pub(crate) node: NodeId,
     pub(crate) session: SessionId,
     pub(crate) waiters: Waiters,
@@ -104,7 +104,7 @@ impl Proposer {
                 Proposal { node: self.node, session: self.session, sequence, acknowledged_below, commands };
             let bytes = codec::encode_proposal(&proposal);
             let flight =
-                Flight { office: self.office.clone(), waiters: self.waiters.clone(), sequence, bytes };
+                Flight { way: Arc::clone(&self.way), waiters: self.waiters.clone(), sequence, bytes };
             flights.push(async move {
                 let answer = flight.fly(deadline.unwrap_or_else(Instant::now)).await;
                 (sequence, parts, answer)
@@ -158,7 +158,7 @@ fn hand_out(parts: Parts, answer: Result<Vec<Reply>, ProposeError>) {
 
 /// One proposal on its way.
 struct Flight {
-    office: Office,
+    way: Arc<dyn Way>,
     waiters: Waiters,
     sequence: u64,
     bytes: Bytes,
@@ -170,14 +170,14 @@ impl Flight {
         let mut may_be_in = false;
         let mut hint = None;
         loop {
-            let leader = hint.take().or_else(|| self.office.leader());
+            let leader = hint.take().or_else(|| self.way.leader());
             let pause = match leader {
                 None => ASK_AGAIN,
                 Some(leader) => {
                     tokio::select! {
                         biased;
                         Ok(replies) = &mut applied => return Ok(replies),
-                        sent = self.office.propose_to(leader, self.bytes.clone()) => match sent {
+                        sent = self.way.propose_to(leader, self.bytes.clone()) => match sent {
                             Ok(_) => {
                                 may_be_in = true;
                                 SEND_AGAIN

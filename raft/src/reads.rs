@@ -1,8 +1,9 @@
 //! Read barriers: who asks together is answered together.
 
 use crate::error::ReadError;
-use crate::office::{Office, Refused};
+use crate::way::{Refused, Way};
 use futures::stream::{FuturesUnordered, StreamExt};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
@@ -22,7 +23,7 @@ type Reader = oneshot::Sender<Result<(), ReadError>>;
 
 /// Asks for read indexes on behalf of all readers of this node.
 pub(crate) struct Reads {
-    pub(crate) office: Office,
+    pub(crate) way: Arc<dyn Way>,
     pub(crate) applied: watch::Receiver<u64>,
     pub(crate) readers: mpsc::Receiver<Reader>,
     pub(crate) patience: Duration,
@@ -58,10 +59,10 @@ impl Reads {
             while let Ok(next) = self.readers.try_recv() {
                 readers.push(next);
             }
-            let office = self.office.clone();
+            let way = Arc::clone(&self.way);
             let deadline = Instant::now() + self.patience;
             asked.push(async move {
-                let answer = timeout_at(deadline, ask(&office)).await.map_err(|_| ReadError::NoLeader);
+                let answer = timeout_at(deadline, ask(way.as_ref())).await.map_err(|_| ReadError::NoLeader);
                 (readers, deadline, answer)
             });
         }
@@ -89,11 +90,11 @@ async fn catch_up(mut applied: watch::Receiver<u64>, index: u64, deadline: Insta
 }
 
 /// How far this node must have applied the log to show everything that was acknowledged before the call.
-async fn ask(office: &Office) -> u64 {
+async fn ask(way: &dyn Way) -> u64 {
     let mut hint = None;
     loop {
-        if let Some(leader) = hint.take().or_else(|| office.leader()) {
-            match office.read_index_of(leader).await {
+        if let Some(leader) = hint.take().or_else(|| way.leader()) {
+            match way.read_index_of(leader).await {
                 Ok(index) => return index,
                 Err(Refused::NotLeader(other)) => hint = other,
                 Err(Refused::Unknown) => {}

@@ -1,12 +1,14 @@
 //! What runs beside consensus as long as it does.
 
 use crate::belonging::{Belonging, Dismissed};
+use crate::contact::Contact;
 use crate::error::ServiceError;
 use crate::members::MemberChange;
 use crate::network::{Operator, OperatorError};
 use crate::office::Office;
 use crate::settings::{Settings, SnapshotSettings};
 use crate::types::Raft;
+use crate::way::Way;
 use domain::id::NodeId;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::BasicNode;
@@ -51,7 +53,7 @@ pub(crate) async fn keep_in_touch(
             // Signs of life go on meanwhile: the leader is to know how far this node is.
             tokio::select! {
                 () = catch_up(&office, applied.clone()) => {}
-                () = signs_of_life(&office, &settings, applied.clone()) => {}
+                () = signs_of_life(&office, &office.contact, &settings, applied.clone()) => {}
             }
         }
     };
@@ -62,50 +64,54 @@ pub(crate) async fn keep_in_touch(
     applied.mark_unchanged();
     tokio::select! {
         () = stop.cancelled() => {}
-        () = signs_of_life(&office, &settings, applied) => {}
+        () = signs_of_life(&office, &office.contact, &settings, applied) => {}
     }
 }
 
 /// Tells the leader again and again that this node is alive. Never ends.
-async fn signs_of_life(office: &Office, settings: &Settings, mut applied: watch::Receiver<u64>) {
+pub(crate) async fn signs_of_life(
+    way: &dyn Way,
+    contact: &Contact,
+    settings: &Settings,
+    mut applied: watch::Receiver<u64>,
+) {
     let mut ticks = interval(settings.ping_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut astray = 0;
     let mut asked: Option<Instant> = None;
     loop {
         ticks.tick().await;
-        office.contact.follow_office();
-        let leader = office.leader();
+        contact.follow_office();
+        let leader = way.leader();
         if leader.is_none() && asked.is_none_or(|asked| asked.elapsed() >= FORLORN_INTERVAL) {
             // The others may go on without this node, and tell it when it asks.
             asked = Some(Instant::now());
-            futures::future::join_all(office.peers.others().into_iter().map(|node| is_formed(office, node)))
-                .await;
+            way.ask_around().await;
         }
-        let Some(leader) = leader.filter(|leader| *leader != office.me) else {
-            astray = if office.contact.is_astray() { astray + 1 } else { 0 };
+        let Some(leader) = leader.filter(|leader| *leader != settings.node) else {
+            astray = if leader.is_some() && contact.is_astray() { astray + 1 } else { 0 };
             // A clock that was put right has jumped as well, and the others say so at once.
             if astray >= ASTRAY_TICKS {
-                office.resign().await;
                 astray = 0;
+                tracing::warn!("handing over leadership: the clock of this node cannot be believed");
+                if let Err(error) = way.transfer_leadership(None).await {
+                    tracing::debug!(%error, "leadership not handed over");
+                }
             }
             continue;
         };
         let patience = settings.ping_interval * PING_PATIENCE;
-        let sent = office.contact.read();
+        let sent = contact.read();
         let now_applied = *applied.borrow();
-        let Some(heard) = office.ping(leader, settings.session.0, now_applied, patience).await else {
-            continue;
-        };
-        let is_believed = office.contact.compare(leader, sent, heard.clock);
-        office
-            .contact
-            .learn(heard.members.iter().map(|member| (NodeId(member.node), member.matched)).collect());
+        let clock = contact.clock_for(leader);
+        let Some(heard) = way.ping(leader, now_applied, clock, patience).await else { continue };
+        let is_believed = contact.compare(leader, sent, heard.clock);
+        contact.learn(heard.members);
         // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
         // holds was given to others. It is in touch only once it has applied that.
         let caught_up = applied.wait_for(|applied| *applied >= heard.committed);
         if timeout(patience, caught_up).await.is_ok_and(|applied| applied.is_ok()) && is_believed {
-            office.contact.leader_answered(sent.elapsed);
+            contact.leader_answered(sent.elapsed);
         }
     }
 }
@@ -222,7 +228,7 @@ fn abstain(office: &Office, abstains: bool) {
 }
 
 /// What a peer knows of the cluster; `None` when it does not say.
-async fn is_formed(office: &Office, node: NodeId) -> Option<FormationResponse> {
+pub(crate) async fn is_formed(office: &Office, node: NodeId) -> Option<FormationResponse> {
     let mut client = office.peers.cluster(node).ok()?;
     let answer =
         timeout(FORMATION_TIMEOUT, client.formation(FormationRequest { node: office.me.0 })).await.ok()?;

@@ -10,7 +10,9 @@ use crate::codec::{self, Mark};
 use crate::command::Command;
 use crate::digest::{self, Releases};
 use crate::level::SUPPORTED;
-use crate::types::{EntryResponder, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{
+    Entry, EntryResponder, LeaderId, LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
+};
 use crate::waiters::Waiters;
 use domain::id::NodeId;
 use domain::node::{FeatureLevel, SessionId};
@@ -28,6 +30,17 @@ use tokio::sync::watch;
 const RUN_ENTRIES_MAX: usize = 256;
 /// Bytes of proposals in one commit, for the same reason.
 const RUN_BYTES_MAX: usize = 1024 * 1024;
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The term in which the entry was appended.
+    pub term: u64,
+    /// Who appended it.
+    pub leader: NodeId,
+    /// From 1.
+    pub index: u64,
+}
 
 /// The state machine of one node.
 #[derive(Debug)]
@@ -94,6 +107,30 @@ impl StateMachine {
 
     fn publish(&self) {
         self.applied.send_replace(self.mark.applied.map_or(0, |id| id.index));
+    }
+
+    /// Applies committed entries as one run, each given by its place in the log and what it holds, if anything. For
+    /// [`crate::Cluster::over`], whose consensus is not openraft.
+    ///
+    /// # Errors
+    /// When a proposal cannot be read or the storage is broken. The node must stop.
+    pub fn apply_committed(&mut self, run: Vec<(Place, Option<Payload>)>) -> io::Result<()> {
+        let run = run.into_iter().map(|(Place { term, leader, index }, payload)| {
+            let log_id = LogId::new(LeaderId { term, node_id: leader.0 }, index);
+            (Entry { log_id, payload: payload.map_or(EntryPayload::Blank, EntryPayload::Normal) }, None)
+        });
+        self.apply_run(run.collect())
+    }
+
+    /// Replaces the state by a copy of `other`, as a snapshot of it would; both are in memory alone.
+    ///
+    /// # Errors
+    /// When one of them is on disk.
+    pub fn adopt(&mut self, other: &State) -> io::Result<()> {
+        self.state.become_copy_of(other).map_err(io::Error::other)?;
+        self.read_mark()?;
+        self.changes.reload();
+        Ok(())
     }
 
     fn apply_run(&mut self, run: Vec<EntryResponder>) -> io::Result<()> {

@@ -55,6 +55,7 @@ const MAY_BE_MISSING: &[&str] = &[
     "PauseJob.overdue",
     "Record.result.Sent.body",
     "Record.result.Sent.retry_at",
+    "RegisterNode.at",
     "RegisterNode.level",
     "ResumeJob.at",
     "ResumeJob.expected.next_run_at",

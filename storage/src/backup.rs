@@ -16,7 +16,7 @@ use crate::schema::{
     ExecutionHours, Executions, JobStates, Jobs, Metas, Pulses, ResponseBodies, SecretsOf, SpaceJobs, Spaces,
     Timetables, UnalignedSpaces, Users,
 };
-use crate::state::Shared;
+use crate::state::{IN_MEMORY, Shared};
 use crate::tree::Tree;
 use crate::{flush, snapshot};
 use bytes::Bytes;
@@ -264,7 +264,7 @@ pub(crate) fn write(shared: &Shared, header: impl FnOnce(&[u8]) -> Vec<u8>) -> R
         flush::flush(shared, &gate)?;
         let (tree, mark) = {
             let layers = shared.layers.read_recursive();
-            (layers.tree.clone(), layers.flushed.clone())
+            (layers.tree.clone().ok_or(IN_MEMORY)?, layers.flushed.clone())
         };
         write_tree(&tree, &header(&mark.unwrap_or_default()), &file)?;
     }

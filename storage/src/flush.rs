@@ -96,8 +96,10 @@ fn run(shared: &Shared) {
 
 /// Moves everything committed so far to disk.
 pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), Error> {
-    let (frozen, mark) = {
+    let (tree, frozen, mark) = {
         let mut layers = shared.layers.write();
+        // In memory alone there is nowhere to go.
+        let Some(tree) = layers.tree.clone() else { return Ok(()) };
         if let Some(reason) = &layers.poisoned {
             return Err(Error::Poisoned(reason.clone()));
         }
@@ -108,11 +110,11 @@ pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), E
         let frozen = Arc::new(std::mem::take(&mut layers.active));
         layers.active_bytes = 0;
         layers.frozen = Some(Arc::clone(&frozen));
-        (frozen, mark)
+        (tree, frozen, mark)
     };
     // Only this function replaces the frozen layer, and an installed snapshot waits for the gate, so the tree is
     // the same throughout.
-    let moved = move_to_disk(shared, &frozen, &mark);
+    let moved = move_to_disk(shared, &tree, &frozen, &mark);
     let mut layers = shared.layers.write();
     match moved {
         Ok(()) => {
@@ -128,8 +130,12 @@ pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), E
     }
 }
 
-fn move_to_disk(shared: &Shared, frozen: &crate::overlay::Changes, mark: &Bytes) -> Result<(), Error> {
-    let tree = shared.layers.read_recursive().tree.clone();
+fn move_to_disk(
+    shared: &Shared,
+    tree: &Tree,
+    frozen: &crate::overlay::Changes,
+    mark: &Bytes,
+) -> Result<(), Error> {
     let path = tree.path().join(REDO);
     let write = || {
         fail::fail_point!("state::flush", |_| Err(std::io::Error::other("a test has failed this")));

@@ -87,7 +87,7 @@ impl std::fmt::Debug for Log {
 }
 
 struct Shared {
-    engine: Engine,
+    engine: Arc<Engine>,
     /// The number of the newest synced flush of the state.
     flushes: Arc<AtomicU64>,
     inner: Mutex<Inner>,
@@ -170,7 +170,12 @@ impl Log {
             poisoned: None,
             closed: false,
         };
-        let shared = Arc::new(Shared { engine, flushes, inner: Mutex::new(inner), work: Condvar::new() });
+        let shared = Arc::new(Shared {
+            engine: Arc::new(engine),
+            flushes,
+            inner: Mutex::new(inner),
+            work: Condvar::new(),
+        });
         let thread = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -438,7 +443,11 @@ impl Shared {
                 Err(error) => {
                     tracing::error!(error = &error as &dyn std::error::Error, "the log cannot be written");
                     let reason = error.in_words();
-                    self.inner.lock().poisoned = Some(reason.clone());
+                    if self.inner.lock().poisoned.replace(reason.clone()).is_none() {
+                        // The engine syncs once more when it is dropped, and panics when that fails, which would end the
+                        // process without a word. It lives as long as the process, which has nothing left to do.
+                        std::mem::forget(Arc::clone(&self.engine));
+                    }
                     Some(reason)
                 }
             };

@@ -6,7 +6,7 @@
 use crate::chunk_file::{ChunkReader, ChunkWriter};
 use crate::error::Error;
 use crate::flush;
-use crate::state::Shared;
+use crate::state::{IN_MEMORY, Shared};
 use crate::tree::{Tree, sync_dir};
 use crate::{Settings, directory};
 use bytes::Bytes;
@@ -45,6 +45,9 @@ impl std::fmt::Debug for SnapshotWriter {
 
 impl SnapshotWriter {
     pub(crate) fn create(shared: Arc<Shared>) -> Result<Self, Error> {
+        if shared.layers.read_recursive().tree.is_none() {
+            return Err(IN_MEMORY);
+        }
         let (path, file) = create(&shared, "incoming")?;
         Ok(Self { shared, path, file: Some(BufWriter::new(file)) })
     }
@@ -183,7 +186,7 @@ pub(crate) fn write(shared: &Shared) -> Result<SnapshotFile, Error> {
     flush::flush(shared, &gate)?;
     let (tree, mark) = {
         let layers = shared.layers.read_recursive();
-        (layers.tree.clone(), layers.flushed.clone())
+        (layers.tree.clone().ok_or(IN_MEMORY)?, layers.flushed.clone())
     };
     // Before anything was applied there is no mark, and a snapshot of nothing.
     let mark = mark.unwrap_or_default();

@@ -19,11 +19,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What a state in memory alone cannot do.
+pub(crate) const IN_MEMORY: Error = Error::Inconsistent("a state in memory has nothing to do with snapshots");
+
 /// The state of one node. Clones are the same state.
 #[derive(Clone)]
 pub struct State {
     pub(crate) shared: Arc<Shared>,
-    _flusher: Arc<Flusher>,
+    /// None when there is no disk to flush to.
+    _flusher: Option<Arc<Flusher>>,
 }
 
 pub(crate) struct Shared {
@@ -41,7 +45,7 @@ pub(crate) struct Shared {
     /// Held while a snapshot file is given its name.
     pub(crate) naming: Mutex<()>,
     /// The data directory is taken for as long as the state may write to it.
-    _lock: Arc<File>,
+    _lock: Option<Arc<File>>,
 }
 
 /// What a lookup goes through, newest first.
@@ -51,7 +55,8 @@ pub(crate) struct Layers {
     pub(crate) active_bytes: usize,
     /// On its way to disk.
     pub(crate) frozen: Option<Arc<Changes>>,
-    pub(crate) tree: Tree,
+    /// What is on disk. None when the state is in memory alone.
+    pub(crate) tree: Option<Tree>,
     /// The mark of the last commit.
     pub(crate) applied: Option<Bytes>,
     /// The mark that a synced flush covers.
@@ -68,7 +73,7 @@ impl Layers {
         };
         match known {
             Some(change) => Ok(change.clone()),
-            None => self.tree.get(key),
+            None => self.tree.as_ref().map_or(Ok(None), |tree| tree.get(key)),
         }
     }
 
@@ -86,13 +91,42 @@ impl Layers {
         layers.extend(own);
         layers.push(&self.active);
         layers.extend(self.frozen.as_deref());
-        overlay::range(&layers, self.tree.range(lower, upper), lower, upper, limit)
+        let stored = self.tree.iter().flat_map(|tree| tree.range(lower, upper));
+        overlay::range(&layers, stored, lower, upper, limit)
+    }
+
+    fn note_damage(&self, error: &Error) {
+        if let Some(tree) = &self.tree {
+            tree.suspect(error);
+        }
     }
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("State").field("dir", &self.shared.dir).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn new(
+        dir: PathBuf,
+        settings: crate::Settings,
+        layers: Layers,
+        flushes: Arc<AtomicU64>,
+        lock: Option<Arc<File>>,
+    ) -> Self {
+        Self {
+            dir,
+            settings,
+            layers: RwLock::new(layers),
+            writing: Mutex::new(()),
+            flushing: Mutex::new(()),
+            wake: flush::Wake::default(),
+            flushes,
+            naming: Mutex::new(()),
+            _lock: lock,
+        }
     }
 }
 
@@ -111,24 +145,56 @@ impl State {
             active: Changes::new(),
             active_bytes: 0,
             frozen: None,
-            tree,
+            tree: Some(tree),
             applied: mark.clone(),
             flushed: mark,
             poisoned: None,
         };
-        let shared = Arc::new(Shared {
-            dir,
-            settings,
-            layers: RwLock::new(layers),
-            writing: Mutex::new(()),
-            flushing: Mutex::new(()),
-            wake: flush::Wake::default(),
-            flushes,
-            naming: Mutex::new(()),
-            _lock: lock,
-        });
+        let shared = Arc::new(Shared::new(dir, settings, layers, flushes, Some(lock)));
         let flusher = Arc::new(Flusher::start(Arc::clone(&shared))?);
-        Ok(Self { shared, _flusher: flusher })
+        Ok(Self { shared, _flusher: Some(flusher) })
+    }
+
+    /// An empty state in memory alone: no file, no thread, and nothing is left of it. For simulations, which start
+    /// thousands. It cannot be written to snapshots or made from them.
+    #[must_use]
+    pub fn in_memory() -> Self {
+        let layers = Layers {
+            active: Changes::new(),
+            active_bytes: 0,
+            frozen: None,
+            tree: None,
+            applied: None,
+            flushed: None,
+            poisoned: None,
+        };
+        let settings = crate::Settings { flush_bytes: usize::MAX, ..crate::Settings::default() };
+        let shared = Shared::new(PathBuf::new(), settings, layers, Arc::default(), None);
+        Self { shared: Arc::new(shared), _flusher: None }
+    }
+
+    /// Replaces everything in this state by what `other` holds; both are in memory alone. As [`State::install`] for those.
+    ///
+    /// # Errors
+    /// [`Error::Inconsistent`] when one of them is on disk.
+    pub fn become_copy_of(&self, other: &Self) -> Result<(), Error> {
+        let on_disk = || Error::Inconsistent("only states in memory are copied");
+        let _writing = self.shared.writing.lock();
+        let (active, active_bytes, applied) = {
+            let layers = other.shared.layers.read_recursive();
+            if layers.tree.is_some() {
+                return Err(on_disk());
+            }
+            (layers.active.clone(), layers.active_bytes, layers.applied.clone())
+        };
+        let mut layers = self.shared.layers.write();
+        if layers.tree.is_some() {
+            return Err(on_disk());
+        }
+        layers.active = active;
+        layers.active_bytes = active_bytes;
+        layers.applied = applied;
+        Ok(())
     }
 
     /// The state at one mark. Holds back commits while it lives, so it is for a few reads in a row and
@@ -201,6 +267,9 @@ impl State {
     /// # Errors
     /// When the directory cannot be read.
     pub fn latest_snapshot(&self) -> Result<Option<SnapshotFile>, Error> {
+        if self.shared.layers.read_recursive().tree.is_none() {
+            return Ok(None);
+        }
         snapshot::latest(&self.shared.dir)
     }
 
@@ -226,8 +295,14 @@ impl State {
     pub fn install(&self, file: &SnapshotFile) -> Result<Bytes, Error> {
         let _writing = self.shared.writing.lock();
         let _gate = self.shared.flushing.lock();
-        if let Some(reason) = &self.shared.layers.read_recursive().poisoned {
-            return Err(Error::Poisoned(reason.clone()));
+        {
+            let layers = self.shared.layers.read_recursive();
+            if let Some(reason) = &layers.poisoned {
+                return Err(Error::Poisoned(reason.clone()));
+            }
+            if layers.tree.is_none() {
+                return Err(IN_MEMORY);
+            }
         }
         let file = snapshot::adopt(&self.shared, file)?;
         let number = self.shared.flushes.load(Ordering::SeqCst) + 1;
@@ -241,9 +316,11 @@ impl State {
             layers.frozen = None;
             layers.applied.clone_from(&mark);
             layers.flushed.clone_from(&mark);
-            std::mem::replace(&mut layers.tree, tree)
+            layers.tree.replace(tree)
         };
-        old.destroy();
+        if let Some(old) = old {
+            old.destroy();
+        }
         Ok(mark.unwrap_or_default())
     }
 
@@ -445,7 +522,7 @@ impl Read for StateView<'_> {
     }
 
     fn note_damage(&self, error: &Error) {
-        self.layers.tree.suspect(error);
+        self.layers.note_damage(error);
     }
 }
 
@@ -558,6 +635,6 @@ impl Read for StateTxn<'_> {
     }
 
     fn note_damage(&self, error: &Error) {
-        self.shared.layers.read_recursive().tree.suspect(error);
+        self.shared.layers.read_recursive().note_damage(error);
     }
 }

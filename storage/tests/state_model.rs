@@ -405,3 +405,33 @@ fn a_value_is_gone_for_a_reader_only_when_it_was_removed() {
     assert_eq!(get(), None);
     assert_eq!(storage.state.applied(), Some(Bytes::copy_from_slice(&4u64.to_be_bytes())));
 }
+
+#[test]
+fn a_state_in_memory_is_a_state_that_can_be_copied() {
+    let put = |state: &State, jobs: u64, at: u64| {
+        let mut txn = state.begin();
+        txn.put::<AccountUsage>(&AccountId(jobs), &Usage { jobs, ..Usage::default() }).unwrap();
+        txn.commit(mark(at)).unwrap();
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let on_disk = open(dir.path()).state;
+    let (one, other) = (State::in_memory(), State::in_memory());
+    for state in [&on_disk, &one] {
+        put(state, 1, 1);
+        put(state, 2, 2);
+    }
+    put(&other, 3, 9);
+    assert_eq!(one.digest().unwrap(), on_disk.digest().unwrap());
+    assert_ne!(other.digest().unwrap(), one.digest().unwrap());
+
+    other.become_copy_of(&one).unwrap();
+    assert_eq!(other.digest().unwrap(), one.digest().unwrap());
+    assert_eq!(other.applied(), one.applied());
+    put(&one, 4, 3);
+    assert!(!other.view().contains::<AccountUsage>(&AccountId(4)).unwrap(), "a copy goes its own way");
+
+    one.flush().unwrap();
+    assert!(one.snapshot().is_err() && one.incoming_snapshot().is_err());
+    assert_eq!(one.latest_snapshot().unwrap(), None);
+    assert!(on_disk.become_copy_of(&one).is_err() && one.become_copy_of(&on_disk).is_err());
+}

@@ -9,4 +9,4 @@ mod own; // where the cluster's own endpoints are
 mod service; // the loop
 pub mod template; // placeholders
 
-pub(crate) use service::{Executor, ExecutorHandle, MayStart, Order, Withheld};
+pub(crate) use service::{Client, Executor, ExecutorHandle, MayStart, Order, Withheld};

@@ -50,6 +50,27 @@ pub(crate) enum Withheld {
 /// consensus.
 pub(crate) type MayStart = Arc<dyn Fn(&Order, Timestamp) -> Result<(), Withheld> + Send + Sync>;
 
+/// Makes one attempt: over HTTP, or as a simulation has it. See [`HttpClient::send`].
+pub(crate) trait Client: Send + Sync + 'static {
+    fn send(
+        &self,
+        attempt: AttemptRequest<'_>,
+        clock: &dyn Clock,
+        may_start: impl FnOnce(Timestamp) -> Result<(), Withheld> + Send,
+    ) -> impl Future<Output = Result<AttemptReport, Withheld>> + Send;
+}
+
+impl Client for HttpClient {
+    async fn send(
+        &self,
+        attempt: AttemptRequest<'_>,
+        clock: &dyn Clock,
+        may_start: impl FnOnce(Timestamp) -> Result<(), Withheld> + Send,
+    ) -> Result<AttemptReport, Withheld> {
+        Self::send(self, attempt, clock, may_start).await
+    }
+}
+
 /// Takes orders.
 #[derive(Clone, Debug)]
 pub(crate) struct ExecutorHandle {
@@ -67,9 +88,9 @@ impl ExecutorHandle {
 }
 
 /// Sends what it is told to and reports what came of it.
-pub(crate) struct Executor {
+pub(crate) struct Executor<C> {
     node: NodeId,
-    client: Arc<HttpClient>,
+    client: Arc<C>,
     sleeper: Arc<dyn Sleeper>,
     may_start: MayStart,
     recorder: RecorderHandle,
@@ -77,10 +98,10 @@ pub(crate) struct Executor {
     orders: mpsc::Receiver<Order>,
 }
 
-impl Executor {
+impl<C: Client> Executor<C> {
     pub(crate) fn new(
         node: NodeId,
-        client: HttpClient,
+        client: C,
         sleeper: Arc<dyn Sleeper>,
         may_start: MayStart,
         recorder: RecorderHandle,
@@ -115,7 +136,7 @@ impl Executor {
         Ok(())
     }
 
-    fn attempt(&self, order: Order) -> impl Future<Output = Result<(), storage::Error>> + Send + 'static {
+    fn attempt(&self, order: Order) -> impl Future<Output = Result<(), storage::Error>> + Send + use<C> {
         let node = self.node;
         let client = Arc::clone(&self.client);
         let sleeper = Arc::clone(&self.sleeper);

@@ -166,7 +166,11 @@ mod tests {
     /// The execution due at `due_secs` after its node was counted as dead at `expired_secs`.
     fn orphaned(due_secs: u64, expired_secs: u64) -> Execution {
         let mut execution = scheduled(due_secs);
-        execution.orphan(Timestamp::from_secs(expired_secs), Delivery::AtLeastOnce);
+        execution.orphan(
+            Timestamp::from_secs(expired_secs),
+            Timestamp::from_secs(expired_secs),
+            Delivery::AtLeastOnce,
+        );
         execution.claim(NodeId(2), Incarnation(2));
         execution
     }
@@ -191,7 +195,7 @@ mod tests {
     #[test]
     fn a_second_death_does_not_make_good_for_the_outage() {
         let mut execution = orphaned(120, 600);
-        execution.orphan(Timestamp::from_secs(603), Delivery::AtLeastOnce);
+        execution.orphan(Timestamp::from_secs(603), Timestamp::from_secs(603), Delivery::AtLeastOnce);
         check_missed(&execution, 30, 604, Start::Skip(MISSED), Start::Skip(MISSED));
     }
 
@@ -232,7 +236,7 @@ mod tests {
         };
         execution.record(&outcome).unwrap();
         execution.claim(NodeId(1), Incarnation(1));
-        execution.orphan(Timestamp::from_secs(9_000), Delivery::AtLeastOnce);
+        execution.orphan(Timestamp::from_secs(9_000), Timestamp::from_secs(9_000), Delivery::AtLeastOnce);
         check_missed(&execution, 30, 9_000, Start::Go, Start::Go);
     }
 

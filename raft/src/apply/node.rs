@@ -9,6 +9,7 @@ use domain::id::NodeId;
 use domain::node::{Incarnation, Node};
 use domain::rejection::Rejection;
 use domain::shard::SHARDS;
+use domain::time::Timestamp;
 use storage::Read;
 use storage::schema::{Claims, Nodes, RemovedNode, RemovedNodes, Sessions, ShardMaps};
 
@@ -21,7 +22,7 @@ pub(super) fn register(
     context: &mut Context<'_, '_>,
     command: RegisterNode,
 ) -> Result<Reply, storage::Error> {
-    let RegisterNode { node, session, api_url, rpc_addr, version, level } = command;
+    let RegisterNode { node, session, api_url, rpc_addr, version, level, at } = command;
     if context.txn.contains::<RemovedNodes>(&node)? {
         return Ok(Err(Rejection::NodeRemoved));
     }
@@ -34,7 +35,8 @@ pub(super) fn register(
     {
         return Ok(Ok(Applied::Registered(known.incarnation)));
     }
-    orphan_claims(context, node)?;
+    // What an earlier process has sent it has sent by the clock of the same machine, whatever leaders' clocks show.
+    orphan_claims(context, node, context.now.max(at))?;
     delivery::orphan(context, node)?;
     context.meta.last_incarnation += 1;
     let incarnation = Incarnation(context.meta.last_incarnation);
@@ -79,7 +81,8 @@ pub(super) fn expire(context: &mut Context<'_, '_>, command: ExpireNode) -> Resu
     }
     record.expired_at = Some(context.now);
     context.txn.put::<Nodes>(&node, &record)?;
-    orphan_claims(context, node)?;
+    // Nobody here knows what its clock showed. Nobody counts as dead before claims made ahead have come to their instant.
+    orphan_claims(context, node, Timestamp::MAX)?;
     delivery::orphan(context, node)?;
     context.effects.push(Effect::Node(node));
     Ok(Ok(Applied::Done))
@@ -90,7 +93,7 @@ pub(super) fn remove(context: &mut Context<'_, '_>, command: RemoveNode) -> Resu
     if context.txn.contains::<RemovedNodes>(&node)? {
         return Ok(Ok(Applied::Done));
     }
-    orphan_claims(context, node)?;
+    orphan_claims(context, node, Timestamp::MAX)?;
     delivery::orphan(context, node)?;
     context.txn.remove::<Nodes>(&node)?;
     context.txn.remove::<Sessions>(&node)?;
@@ -131,8 +134,13 @@ pub(super) fn set_shard_map(
     Ok(Ok(Applied::Done))
 }
 
-/// Takes everything `node` holds away from it: due again, or failed, as each job's delivery says.
-fn orphan_claims(context: &mut Context<'_, '_>, node: NodeId) -> Result<(), storage::Error> {
+/// Takes everything `node` holds away from it: due again, or failed, as each job's delivery says. `its_clock` is the latest
+/// that the clock of the process may have shown.
+fn orphan_claims(
+    context: &mut Context<'_, '_>,
+    node: NodeId,
+    its_clock: Timestamp,
+) -> Result<(), storage::Error> {
     loop {
         let claims = context.txn.keys_prefix::<Claims>(&node.0.to_be_bytes(), None, ORPHANS_AT_ONCE)?;
         if claims.is_empty() {
@@ -142,7 +150,7 @@ fn orphan_claims(context: &mut Context<'_, '_>, node: NodeId) -> Result<(), stor
             context.txn.remove::<Claims>(&claim)?;
             if let Some(mut loaded) = Loaded::get(context, claim.1)? {
                 let delivery = loaded.job(context)?.delivery;
-                if loaded.execution.orphan(context.now, delivery).is_some() {
+                if loaded.execution.orphan(context.now, its_clock, delivery).is_some() {
                     execution::store(context, loaded)?;
                 }
             }

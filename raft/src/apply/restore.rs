@@ -10,6 +10,7 @@ use domain::execution::{DueItem, ExecutionState};
 use domain::id::{DeliveryId, JobId};
 use domain::limits;
 use domain::rejection::Rejection;
+use domain::time::Timestamp;
 use storage::Read;
 use storage::backup;
 use storage::schema::{
@@ -174,7 +175,8 @@ fn place_execution(context: &mut Context<'_, '_>, id: domain::id::ExecutionId) -
         ExecutionState::Pending => context.put_due(DueKey::new(loaded.execution.due, DueItem::Execution(id))),
         ExecutionState::Claimed { .. } => {
             let delivery = loaded.job(context)?.delivery;
-            loaded.execution.orphan(context.now, delivery);
+            // Whoever held it was of another cluster, and may have sent it long ago.
+            loaded.execution.orphan(context.now, Timestamp::MAX, delivery);
             execution::store(context, loaded)
         }
         ExecutionState::Finished { .. } => Ok(()),

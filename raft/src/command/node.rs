@@ -2,6 +2,7 @@
 
 use domain::id::NodeId;
 use domain::node::{FeatureLevel, Incarnation, SessionId};
+use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A process takes its place in the cluster. Whatever an earlier process of the node held is orphaned.
@@ -23,6 +24,14 @@ pub struct RegisterNode {
     /// The highest feature level its build supports; refused when the cluster's is higher.
     #[serde(default, skip_serializing_if = "FeatureLevel::is_first")]
     pub level: FeatureLevel,
+    /// What the clock of its machine shows, by which an earlier process of the node may have sent what it held.
+    #[serde(default, skip_serializing_if = "is_unknown")]
+    pub at: Timestamp,
+}
+
+/// Earlier releases did not say it.
+fn is_unknown(at: &Timestamp) -> bool {
+    *at == Timestamp::EPOCH
 }
 
 /// A process is about to end: it keeps what it holds, takes nothing new, and gets no shards.

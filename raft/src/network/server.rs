@@ -7,11 +7,12 @@ use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::codec;
 use crate::error::ServiceError;
 use crate::members::Members;
-use crate::office::{Office, Refused};
+use crate::office::Office;
 use crate::quotas::Take;
 use crate::settings::{MESSAGE_BYTES_MAX, Settings};
 use crate::state_machine::describe;
 use crate::types::AppendRequest;
+use crate::way::{Refused, Way};
 use domain::id::{AccountId, NodeId};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -261,12 +262,9 @@ impl Cluster for ClusterService {
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         use ping_response::Result;
-        let result = if self.office.contact.is_sure_leader() {
-            let PingRequest { node, applied, clock, .. } = request.into_inner();
-            let node = NodeId(node);
-            if self.office.contact.hear_clock(node, clock) {
-                self.office.contact.hear(node, applied);
-            }
+        let PingRequest { node, applied, clock, .. } = request.into_inner();
+        let node = NodeId(node);
+        let result = if self.office.contact.hear(node, applied, clock.map(Into::into)) {
             Result::Heard(self.office.heard(node))
         } else {
             Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))

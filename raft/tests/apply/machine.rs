@@ -15,6 +15,7 @@ use raft::apply::{Effect, apply};
 use raft::command::{
     Applied, Claim, ClaimTarget, Command, CreateAccount, CreateJob, ExpireNode, Proposal, RegisterNode, Reply,
 };
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Duration;
 use storage::schema::{Deliveries, Due, DueKey, Executions, JobStates, Meta, Metas, Nodes};
@@ -37,6 +38,8 @@ type Records = Vec<(Vec<u8>, Vec<u8>)>;
 pub(crate) struct Machine {
     storage: Storage,
     now: Timestamp,
+    /// What nodes' clocks show, where that matters.
+    pub(crate) clocks: BTreeMap<NodeId, Timestamp>,
     sequence: u64,
     /// What the last commit hinted at.
     pub(crate) effects: Vec<Effect>,
@@ -48,7 +51,14 @@ impl Machine {
     pub(crate) fn empty() -> Self {
         let dir = TempDir::new().unwrap();
         let storage = Storage::open(dir.path(), Settings::default()).unwrap();
-        let mut machine = Self { storage, now: START, sequence: 0, effects: Vec::new(), _dir: dir };
+        let mut machine = Self {
+            storage,
+            now: START,
+            clocks: BTreeMap::new(),
+            sequence: 0,
+            effects: Vec::new(),
+            _dir: dir,
+        };
         machine.register(ONE, 1);
         machine.register(TWO, 1);
         machine
@@ -156,6 +166,7 @@ impl Machine {
             rpc_addr: String::new(),
             version: String::new(),
             level: FeatureLevel::FIRST,
+            at: self.clocks.get(&node).copied().unwrap_or_default(),
         });
         let reply = self.apply(command);
         assert!(matches!(reply, Ok(Applied::Registered(_))), "{reply:?}");

@@ -18,6 +18,7 @@ mod jobs; // paused and resumed
 mod keys; // made, used, revoked
 mod nodes; // removed from the cluster
 mod once; // answered once
+mod orphans; // what the dead had claimed
 mod prune; // old history goes
 mod restore; // a backup comes in
 mod spaces; // paused, resumed, deleted

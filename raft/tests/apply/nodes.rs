@@ -25,6 +25,7 @@ fn register_with(node: NodeId, session: u64, level: u32) -> Command {
         rpc_addr: String::new(),
         version: String::new(),
         level: FeatureLevel(level),
+        at: domain::time::Timestamp::EPOCH,
     })
 }
 

@@ -165,6 +165,7 @@ fn register(index: usize, sequence: u64, version: &str) -> Entry {
         rpc_addr: String::new(),
         version: version.to_owned(),
         level: domain::node::FeatureLevel::FIRST,
+        at: Timestamp::EPOCH,
     });
     let proposal =
         Proposal { node: NodeId(1), session, sequence, acknowledged_below: 0, commands: vec![command] };

@@ -22,6 +22,7 @@ pub(crate) fn register(node: NodeId) -> Command {
         rpc_addr: "localhost:1".to_owned(),
         version: "0".to_owned(),
         level: FeatureLevel(2),
+        at: Timestamp::EPOCH,
     })
 }
 

@@ -58,6 +58,23 @@ pub(crate) fn commands() -> Vec<(&'static str, Command)> {
     parts.into_iter().flatten().collect()
 }
 
+pub(crate) fn register_node(at: Timestamp) -> RegisterNode {
+    RegisterNode {
+        node: NODE,
+        session: SESSION,
+        api_url: "http://node-3.example:8080".to_owned(),
+        rpc_addr: "node-3.example:8081".to_owned(),
+        version: "0.1.0".to_owned(),
+        level: FeatureLevel::FIRST,
+        at,
+    }
+}
+
+fn upgraded() -> RegisterNode {
+    let level = FeatureLevel(2);
+    RegisterNode { version: "0.2.0".to_owned(), level, ..register_node(Timestamp::EPOCH) }
+}
+
 /// About nodes, jobs and executions.
 fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
     let claim = |target| Command::Claim(Claim { node: NODE, incarnation: INCARNATION, target });
@@ -66,30 +83,11 @@ fn of_jobs_and_nodes() -> Vec<(&'static str, Command)> {
         Command::Record(Box::new(Outcome { execution, attempt: 2, node, incarnation, result }))
     };
     vec![
-        (
-            "filled",
-            Command::RegisterNode(RegisterNode {
-                node: NODE,
-                session: SESSION,
-                api_url: "http://node-3.example:8080".to_owned(),
-                rpc_addr: "node-3.example:8081".to_owned(),
-                version: "0.1.0".to_owned(),
-                level: FeatureLevel::FIRST,
-            }),
-        ),
+        ("filled", Command::RegisterNode(register_node(Timestamp::EPOCH))),
         ("filled", Command::DrainNode(DrainNode { node: NODE, incarnation: INCARNATION })),
         ("filled", Command::ExpireNode(ExpireNode { node: NODE, incarnation: INCARNATION })),
-        (
-            "upgraded",
-            Command::RegisterNode(RegisterNode {
-                node: NODE,
-                session: SESSION,
-                api_url: "http://node-3.example:8080".to_owned(),
-                rpc_addr: "node-3.example:8081".to_owned(),
-                version: "0.2.0".to_owned(),
-                level: FeatureLevel(2),
-            }),
-        ),
+        ("timed", Command::RegisterNode(register_node(at(60_000)))),
+        ("upgraded", Command::RegisterNode(upgraded())),
         ("filled", Command::RaiseLevel(RaiseLevel { to: FeatureLevel(2) })),
         ("filled", Command::RemoveNode(RemoveNode { node: NODE })),
         ("filled", Command::SetShardMap(SetShardMap { expected_version: 11, owners: owners() })),

@@ -104,6 +104,7 @@ async fn a_copy_that_arrives_after_its_process_was_replaced_is_refused() {
         rpc_addr: String::new(),
         version: String::new(),
         level: domain::node::FeatureLevel::FIRST,
+        at: domain::time::Timestamp::EPOCH,
     });
     // What it had sent, what it never sent, and its registration with something behind it.
     let late = [

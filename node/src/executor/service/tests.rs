@@ -152,7 +152,7 @@ async fn executions_are_counted_once_by_how_they_end() {
     let execution = Execution::scheduled(id(60), Timestamp::from_secs(60), NODE, INCARNATION);
     let lost = {
         let mut lost = execution.clone();
-        lost.orphan(Timestamp::from_secs(600), Delivery::AtLeastOnce);
+        lost.orphan(Timestamp::from_secs(600), Timestamp::from_secs(600), Delivery::AtLeastOnce);
         lost
     };
     let _guard = metrics::set_default_local_recorder(&recorder);

@@ -69,7 +69,11 @@ fn a_look_sees_the_state_as_it_is_now() {
 
     change(state, |txn| {
         let mut execution = execution.clone();
-        execution.orphan(DUE.minus(std::time::Duration::from_secs(1)), Delivery::AtLeastOnce);
+        execution.orphan(
+            DUE.minus(std::time::Duration::from_secs(1)),
+            DUE.minus(std::time::Duration::from_secs(1)),
+            Delivery::AtLeastOnce,
+        );
         execution.claim(NodeId(2), Incarnation(9));
         txn.put::<Executions>(&id, &execution)
     });
