@@ -3,7 +3,6 @@
 //! Whoever turns a space takes them to the end before answering. Should that node die, the leader does so
 //! some time later; both at once do no harm, since a step names what it was computed from.
 
-use crate::resources::jobs::overdue;
 use domain::id::{JobId, SpaceId};
 use domain::job::JobState;
 use domain::limits;
@@ -171,6 +170,6 @@ fn left_behind(
     state: &JobState,
 ) -> Result<Option<(JobId, Overdue)>, storage::Error> {
     let config = states.view().get::<Jobs>(&job)?;
-    let overdue = config.and_then(|config| overdue(&config, state, space.turned_at));
+    let overdue = config.and_then(|config| Overdue::of(&config, state, space.turned_at));
     Ok(overdue.map(|overdue| (job, overdue)))
 }

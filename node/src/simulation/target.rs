@@ -41,7 +41,7 @@ impl Client for SimClient {
             Ok(()) => {}
         }
         let Answer { after, success } = self.answer(&request, started_at);
-        if mutation == Some(Mutation::SendsTwice) && request.execution.as_u128() % 7 == 0 {
+        if mutation == Some(Mutation::SendsTwice) && request.execution.as_u128().is_multiple_of(7) {
             self.answer(&request, started_at);
         }
         let timeout = Duration::from_secs(request.request.timeout_sec.into());

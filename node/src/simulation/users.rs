@@ -9,7 +9,9 @@ use domain::job::{Job, JobState};
 use domain::rejection::Rejection;
 use domain::schedule::Schedule;
 use domain::time::{Clock, Timestamp};
-use raft::command::{Command, CreateAccount, CreateJob, DeleteJob, PauseJob, ResumeJob, RunJob, UpdateJob};
+use raft::command::{
+    Command, CreateAccount, CreateJob, DeleteJob, Overdue, PauseJob, ResumeJob, RunJob, UpdateJob,
+};
 use raft::{Cluster, ProposeError};
 use std::time::Duration;
 use storage::Read;
@@ -124,9 +126,14 @@ impl User {
                 let job = Job { cron_expression: expression.clone(), updated_at: now, ..old.clone() };
                 let reschedules = job.cron_expression != old.cron_expression;
                 let next_run_at = if reschedules { next_run(&job, &state, now) } else { state.next_run_at };
-                Command::UpdateJob(Box::new(UpdateJob { job, expected: state.version(), next_run_at }))
+                let overdue = if reschedules { Overdue::of(&old, &state, now) } else { None };
+                let expected = state.version();
+                Command::UpdateJob(Box::new(UpdateJob { job, expected, next_run_at, overdue }))
             }
-            Step::Pause { .. } => Command::PauseJob(PauseJob { account, job: id, at: now }),
+            Step::Pause { .. } => {
+                let overdue = Overdue::of(&old, &state, now);
+                Command::PauseJob(PauseJob { account, job: id, at: now, overdue })
+            }
             Step::Resume { .. } => {
                 let next_run_at = next_run(&old, &state, now);
                 let expected = state.version();

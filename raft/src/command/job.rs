@@ -2,7 +2,9 @@
 
 use domain::execution::MissedFirings;
 use domain::id::{AccountId, JobId};
-use domain::job::{Job, JobVersion};
+use domain::job::{Job, JobState, JobVersion};
+use domain::limits;
+use domain::schedule::{Missed, Schedule};
 use domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +45,24 @@ pub struct Overdue {
     pub first: Timestamp,
     /// All of them.
     pub missed: MissedFirings,
+}
+
+impl Overdue {
+    /// What was due by `now` and nobody has claimed: whoever moves the job's cursor away from it has to say so.
+    #[must_use]
+    pub fn of(job: &Job, state: &JobState, now: Timestamp) -> Option<Self> {
+        let first = state.next_run_at.filter(|cursor| *cursor <= now)?;
+        let found = Schedule::parse(&job.cron_expression, &job.timezone)
+            .ok()
+            .and_then(|schedule| schedule.missed(first, now, limits::MISSED_COUNT_MAX))
+            .filter(|found| found.first == first);
+        // Should this build's zone data disagree with the cursor, it stands for itself alone.
+        let missed = match found {
+            Some(Missed { last, count, exact, .. }) => MissedFirings { until: last, count, exact },
+            None => MissedFirings { until: first, count: 1, exact: true },
+        };
+        Some(Self { first, missed })
+    }
 }
 
 /// A job and its history go.

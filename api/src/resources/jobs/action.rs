@@ -1,7 +1,7 @@
 //! Running, pausing and resuming a job.
 
 use super::output::next_run_at;
-use super::{TRIES_MAX, find, is_idle, next_run, overdue};
+use super::{TRIES_MAX, find, is_idle, next_run};
 use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -16,7 +16,7 @@ use axum::http::StatusCode;
 use domain::execution::Trigger;
 use domain::id::{ExecutionId, JobId};
 use domain::job::JobState;
-use raft::command::{Command, PauseJob, ResumeJob, RunJob};
+use raft::command::{Command, Overdue, PauseJob, ResumeJob, RunJob};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -114,7 +114,7 @@ pub(crate) async fn pause(
         let (job, state) = find(&deps, principal.account, id)?;
         let at = deps.clock.now();
         let answer = data(Paused { id: id.to_string(), status: "paused", paused_at: Rfc3339(at) });
-        let overdue = overdue(&job, &state, at);
+        let overdue = Overdue::of(&job, &state, at);
         let command = Command::PauseJob(PauseJob { account: principal.account, job: id, at, overdue });
         match deps.propose_once(&once, command, StatusCode::OK, &answer.0).await {
             // It became due or was claimed meanwhile: compute again from what it is now.

@@ -3,7 +3,7 @@
 use super::input::{NO_SUCH_SPACE, tag, without_repeats};
 use super::schema::BulkRequest;
 use super::write::change;
-use super::{TRIES_MAX, load, next_run, overdue};
+use super::{TRIES_MAX, load, next_run};
 use crate::auth::Principal;
 use crate::error::ApiError;
 use crate::extract::{Json, Named};
@@ -19,7 +19,7 @@ use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Job, JobState};
 use domain::limits;
 use domain::rejection::Rejection;
-use raft::command::{Command, DeleteJob, PauseJob, ResumeJob};
+use raft::command::{Command, DeleteJob, Overdue, PauseJob, ResumeJob};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use storage::Read;
@@ -241,7 +241,7 @@ impl Bulk<'_> {
         let command = match &self.action {
             Action::Pause if state.paused_at.is_some() => return Ok(None),
             Action::Pause => {
-                let overdue = overdue(&job, &state, now);
+                let overdue = Overdue::of(&job, &state, now);
                 Command::PauseJob(PauseJob { account, job: id, at: now, overdue })
             }
             Action::Resume if state.paused_at.is_none() => return Ok(None),

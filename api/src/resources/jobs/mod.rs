@@ -32,14 +32,11 @@ use crate::fields;
 use crate::openapi::shape::IdInPath;
 use crate::{Deps, Shared};
 use axum::extract::State;
-use domain::execution::MissedFirings;
 use domain::id::{AccountId, JobId, SpaceId};
 use domain::job::{Job, JobState};
-use domain::limits;
-use domain::schedule::{Missed, Schedule, ScheduleError};
+use domain::schedule::{Schedule, ScheduleError};
 use domain::time::Timestamp;
 use output::JobOutput;
-use raft::command::Overdue;
 use storage::Read;
 use storage::schema::{Channels, JobStates, Jobs, Spaces};
 
@@ -124,21 +121,6 @@ fn next_run(job: &Job, state: &JobState, now: Timestamp) -> Result<Option<Timest
     let schedule = Schedule::parse(&job.cron_expression, &job.timezone).map_err(refused)?;
     // Claims are made ahead of time: what is claimed already will run and must not run twice.
     Ok(schedule.next_after(state.claimed_until.map_or(now, |until| until.max(now))))
-}
-
-/// What was due by `now` and nobody has claimed, because nobody could: whoever moves the cursor away from it has to say so.
-pub(crate) fn overdue(job: &Job, state: &JobState, now: Timestamp) -> Option<Overdue> {
-    let first = state.next_run_at.filter(|cursor| *cursor <= now)?;
-    let found = Schedule::parse(&job.cron_expression, &job.timezone)
-        .ok()
-        .and_then(|schedule| schedule.missed(first, now, limits::MISSED_COUNT_MAX))
-        .filter(|found| found.first == first);
-    // Should this build's zone data disagree with the cursor, it stands for itself alone.
-    let missed = match found {
-        Some(Missed { last, count, exact, .. }) => MissedFirings { until: last, count, exact },
-        None => MissedFirings { until: first, count: 1, exact: true },
-    };
-    Some(Overdue { first, missed })
 }
 
 fn refused(error: ScheduleError) -> ApiError {

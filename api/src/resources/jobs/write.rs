@@ -3,7 +3,7 @@
 use super::input::{JobInput, NO_SUCH_SPACE};
 use super::output::JobOutput;
 use super::schema::{JobChanges, NewJob};
-use super::{TRIES_MAX, find, load, next_run, overdue, shown};
+use super::{TRIES_MAX, find, load, next_run, shown};
 use crate::Shared;
 use crate::auth::Principal;
 use crate::error::ApiError;
@@ -21,7 +21,7 @@ use domain::rejection::Rejection;
 use domain::space::Space;
 use domain::time::Timestamp;
 use raft::ProposeError;
-use raft::command::{Command, CreateJob, DeleteJob, UpdateJob};
+use raft::command::{Command, CreateJob, DeleteJob, Overdue, UpdateJob};
 
 /// The zone of jobs and spaces for which nobody names one (documented).
 pub(crate) const DEFAULT_TIMEZONE: &str = "UTC";
@@ -185,7 +185,7 @@ pub(super) fn change(
     }
     job.updated_at = now.max(old.updated_at);
     let (next_run_at, overdue) = if reschedules(old, &job) {
-        (next_run(&job, state, now)?, overdue(old, state, now))
+        (next_run(&job, state, now)?, Overdue::of(old, state, now))
     } else {
         (state.next_run_at, None)
     };

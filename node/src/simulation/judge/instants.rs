@@ -65,7 +65,8 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn expect(&mut self, job: JobId, what: &str, found: Option<Timestamp>, expected: Option<Timestamp>) {
         if found != expected {
-            let show = |at: Option<Timestamp>| at.map_or("never".to_owned(), |at| Within(at).to_string());
+            let show =
+                |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| Within(at).to_string());
             let text = format!("{what} of {} is {}, should be {}", Short(job), show(found), show(expected));
             self.found.push(broken(Promise::EveryInstantAccountedFor, text));
         }
