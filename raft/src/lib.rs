@@ -100,6 +100,9 @@ struct Shared {
     applied: watch::Receiver<u64>,
     submissions: mpsc::Sender<Submission>,
     readers: mpsc::Sender<oneshot::Sender<Result<(), ReadError>>>,
+    /// Whether the cluster knows this process. Until then whatever it proposes would be refused, and might take effect all
+    /// the same, should a copy of it arrive later.
+    registered: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
@@ -289,7 +292,19 @@ impl Cluster {
             ("proposer", endless(proposer.run(stop.clone()))),
             ("reads", endless(reads.run(stop.clone()))),
         ];
-        let shared = Shared { settings, way, contact, belonging, state, applied, submissions, readers, stop };
+        let registered = watch::Sender::new(false);
+        let shared = Shared {
+            settings,
+            way,
+            contact,
+            belonging,
+            state,
+            applied,
+            submissions,
+            readers,
+            registered,
+            stop,
+        };
         (Self { shared: Arc::new(shared) }, services)
     }
 
@@ -322,16 +337,27 @@ impl Cluster {
             return Err(ProposeError::ClockAstray);
         }
         let deadline = Instant::now() + patience;
+        let registers = matches!(commands.first(), Some(Command::RegisterNode(_)));
+        if !registers {
+            let mut registered = self.shared.registered.subscribe();
+            let known = timeout_at(deadline, registered.wait_for(|registered| *registered)).await;
+            if !known.is_ok_and(|known| known.is_ok()) {
+                return Err(ProposeError::NoLeader);
+            }
+        }
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
         let submission = Submission { commands, bytes, deadline, ticket: ticket.clone(), reply };
-        match timeout(patience, self.shared.submissions.send(submission)).await {
+        match timeout_at(deadline, self.shared.submissions.send(submission)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(ProposeError::Stopping),
             Err(_) => return Err(ProposeError::NoLeader),
         }
         let started = Instant::now();
         let replies = answered(answer, &ticket, deadline).await?;
+        if registers && matches!(replies.first(), Some(Ok(Applied::Registered(_)))) {
+            self.shared.registered.send_replace(true);
+        }
         metrics::histogram!("justrun_raft_commit_seconds").record(started.elapsed().as_secs_f64());
         Ok(replies)
     }

@@ -3,8 +3,10 @@
 //! A transaction's writes go to the overlay together with a mark (the applied position of the log). The
 //! flusher moves the overlay to disk now and then; see [`crate::flush`]. Readers see one mark.
 
+mod txn; // a change
+
 use crate::backup;
-use crate::codec::{decode_value, encode_value};
+use crate::codec::decode_value;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::flush::{self, Flusher};
@@ -13,11 +15,12 @@ use crate::overlay::{self, Changes};
 use crate::snapshot::{self, SnapshotFile, SnapshotWriter};
 use crate::tree::Tree;
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+pub use txn::StateTxn;
 
 /// What a state in memory alone cannot do.
 pub(crate) const IN_MEMORY: Error = Error::Inconsistent("a state in memory has nothing to do with snapshots");
@@ -523,118 +526,5 @@ impl Read for StateView<'_> {
 
     fn note_damage(&self, error: &Error) {
         self.layers.note_damage(error);
-    }
-}
-
-/// A change of the state that takes effect as a whole with [`StateTxn::commit`], or not at all.
-pub struct StateTxn<'a> {
-    shared: &'a Shared,
-    writes: Changes,
-    /// Over the writes since it was last taken.
-    written: Digest,
-    _writing: MutexGuard<'a, ()>,
-}
-
-impl std::fmt::Debug for StateTxn<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StateTxn").field("writes", &self.writes.len()).finish_non_exhaustive()
-    }
-}
-
-impl StateTxn<'_> {
-    /// Gives a key a value.
-    ///
-    /// # Errors
-    /// Never at present; the signature leaves room for engines that write through.
-    pub fn put<K: Keyspace>(&mut self, key: &K::Key, value: &K::Value) -> Result<(), Error> {
-        self.write(full_key::<K>(key), Some(encode_value(value).into()));
-        Ok(())
-    }
-
-    /// Takes a key's value away, if it has one.
-    ///
-    /// # Errors
-    /// As [`StateTxn::put`].
-    pub fn remove<K: Keyspace>(&mut self, key: &K::Key) -> Result<(), Error> {
-        self.write(full_key::<K>(key), None);
-        Ok(())
-    }
-
-    fn write(&mut self, key: Vec<u8>, value: Option<Bytes>) {
-        self.written.update_write(&key, value.as_deref());
-        self.writes.insert(key, value);
-    }
-
-    /// A hash over the writes since the last call, or since the beginning, in their order. It begins anew.
-    pub fn take_digest(&mut self) -> Digest {
-        std::mem::take(&mut self.written)
-    }
-
-    /// Gives the key of a record that was stored elsewhere its value, both as they were there.
-    ///
-    /// # Errors
-    /// As [`StateTxn::put`].
-    pub fn put_record(&mut self, record: backup::Record) -> Result<(), Error> {
-        let (key, value) = record.into_parts();
-        self.write(key, Some(value));
-        Ok(())
-    }
-
-    /// Takes away what backups carry and what follows from it, at most `limit` records. Returns how many there were.
-    ///
-    /// # Errors
-    /// When the disk cannot be read.
-    pub fn clear(&mut self, limit: usize) -> Result<usize, Error> {
-        let mut cleared = 0;
-        for prefix in backup::cleared() {
-            let found = self.range_bytes(&[prefix], &[prefix + 1], limit - cleared)?;
-            cleared += found.len();
-            for (key, _) in found {
-                self.write(key, None);
-            }
-            if cleared == limit {
-                break;
-            }
-        }
-        Ok(cleared)
-    }
-
-    /// Makes the change visible, under `mark`.
-    ///
-    /// # Errors
-    /// [`Error::Poisoned`] after a failed flush.
-    pub fn commit(self, mark: Bytes) -> Result<(), Error> {
-        let mut layers = self.shared.layers.write();
-        if let Some(reason) = &layers.poisoned {
-            return Err(Error::Poisoned(reason.clone()));
-        }
-        for (key, value) in self.writes {
-            layers.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
-            layers.active.insert(key, value);
-        }
-        layers.applied = Some(mark);
-        let full = layers.active_bytes >= self.shared.settings.flush_bytes;
-        drop(layers);
-        if full {
-            self.shared.wake.now();
-        }
-        Ok(())
-    }
-}
-
-impl Read for StateTxn<'_> {
-    fn get_bytes(&self, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        match self.writes.get(key) {
-            Some(change) => Ok(change.clone()),
-            None => self.shared.layers.read_recursive().get(key),
-        }
-    }
-
-    fn range_bytes(&self, lower: &[u8], upper: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Bytes)>, Error> {
-        self.shared.layers.read_recursive().range(Some(&self.writes), lower, upper, limit)
-    }
-
-    fn note_damage(&self, error: &Error) {
-        self.shared.layers.read_recursive().note_damage(error);
     }
 }

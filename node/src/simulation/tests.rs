@@ -129,10 +129,10 @@ fn one_seed() {
     let seed = number("SEED").unwrap_or(1);
     let plan = Plan::of(seed);
     let ran = run(&plan, None);
-    let found = judge(&ran);
     if std::env::var_os("SEED").is_some() {
         say(&trace(&ran));
     }
+    let found = judge(&ran);
     assert!(found.is_empty(), "{}", report(&plan, None, &found));
 }
 

@@ -26,7 +26,9 @@ fn entries(seed: u64) -> Vec<Entry> {
     let mut writer = Writer::new(seed);
     let mut log = Log::new();
     for mark in 0..ENTRIES {
-        let proposal = writer.proposal(&storage.state);
+        let mut proposal = writer.proposal(&storage.state);
+        // A state machine does not apply what its build does not know.
+        proposal.1.commands.retain(|command| !matches!(command, Command::RaiseLevel(_)));
         commit(&storage.state, std::slice::from_ref(&proposal), mark);
         log.push(proposal);
     }

@@ -21,10 +21,15 @@ pub(crate) async fn change(nodes: &Nodes, asked: usize, change: MemberChange) {
 }
 
 pub(crate) async fn refused(nodes: &Nodes, asked: usize, change: MemberChange) -> String {
-    match nodes.operator(asked).await.change(&change).await {
-        Err(OperatorError::Refused(reason)) => reason,
-        other => panic!("{change:?}: {other:?}"),
-    }
+    let operator = nodes.operator(asked).await;
+    eventually("a refusal", || async {
+        match operator.change(&change).await {
+            Err(OperatorError::Refused(reason)) => Ok(reason),
+            Err(error @ (OperatorError::Unknown | OperatorError::NoLeader)) => Err(error.to_string()),
+            other => panic!("{change:?}: {other:?}"),
+        }
+    })
+    .await
 }
 
 async fn remove(nodes: &Nodes, asked: usize, node: usize) {
