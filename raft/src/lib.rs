@@ -69,7 +69,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use storage::schema::Metas;
 use storage::{Read, State, Storage};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{SetOnce, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use types::Raft;
@@ -102,7 +102,7 @@ struct Shared {
     readers: mpsc::Sender<oneshot::Sender<Result<(), ReadError>>>,
     /// Whether the cluster knows this process. Until then whatever it proposes would be refused, and might take effect all
     /// the same, should a copy of it arrive later.
-    registered: watch::Sender<bool>,
+    registered: SetOnce<()>,
     stop: CancellationToken,
 }
 
@@ -292,7 +292,7 @@ impl Cluster {
             ("proposer", endless(proposer.run(stop.clone()))),
             ("reads", endless(reads.run(stop.clone()))),
         ];
-        let registered = watch::Sender::new(false);
+        let registered = SetOnce::new();
         let shared = Shared {
             settings,
             way,
@@ -338,12 +338,8 @@ impl Cluster {
         }
         let deadline = Instant::now() + patience;
         let registers = matches!(commands.first(), Some(Command::RegisterNode(_)));
-        if !registers {
-            let mut registered = self.shared.registered.subscribe();
-            let known = timeout_at(deadline, registered.wait_for(|registered| *registered)).await;
-            if !known.is_ok_and(|known| known.is_ok()) {
-                return Err(ProposeError::NoLeader);
-            }
+        if !registers && timeout_at(deadline, self.shared.registered.wait()).await.is_err() {
+            return Err(ProposeError::NoLeader);
         }
         let (reply, answer) = oneshot::channel();
         let ticket = Ticket::default();
@@ -356,7 +352,8 @@ impl Cluster {
         let started = Instant::now();
         let replies = answered(answer, &ticket, deadline).await?;
         if registers && matches!(replies.first(), Some(Ok(Applied::Registered(_)))) {
-            self.shared.registered.send_replace(true);
+            // It may register anew, and stays known.
+            let _ = self.shared.registered.set(());
         }
         metrics::histogram!("justrun_raft_commit_seconds").record(started.elapsed().as_secs_f64());
         Ok(replies)

@@ -237,7 +237,7 @@ fn plan_of(nodes: u64, steps: &[(u64, Step)]) -> Plan {
         delivery: Delivery::AtMostOnce,
         target,
     };
-    let create = (Duration::from_secs(1), Step::Create { job: 0, via: 1 });
+    let create = (Duration::from_secs(3), Step::Create { job: 0, via: 1 });
     let steps = steps.iter().map(|(ms, step)| (Duration::from_millis(*ms), step.clone()));
     Plan {
         seed: 1,
