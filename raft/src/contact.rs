@@ -257,7 +257,8 @@ impl Contact {
                     known.words.clear();
                     known.leads_since = Some(now);
                 }
-                if since <= self.shared.lease {
+                // As for a follower: what this node holds by its state may have been given to others meanwhile.
+                if since <= self.shared.lease && sight.is_caught_up {
                     known.leader_heard = known.leader_heard.max(Some(now.saturating_sub(since)));
                 }
                 known.words.retain(|_, (heard, _)| now.saturating_sub(*heard) < limits::NODE_TIMEOUT);

@@ -435,7 +435,7 @@ impl Cluster {
     #[must_use]
     pub fn status(&self) -> Status {
         let told = self.shared.contact.told();
-        let Sight { leader, term, since_quorum: _, mut members } = self.shared.way.sight();
+        let Sight { leader, term, mut members, .. } = self.shared.way.sight();
         for member in &mut members {
             member.matched = member.matched.or_else(|| told.get(&member.id).copied());
         }

@@ -383,7 +383,11 @@ pub(crate) fn sight(raft: &Raft) -> Sight {
         }
         metrics.last_quorum_acked.map_or(Duration::MAX, |acked| acked.into_inner().elapsed())
     });
-    Sight { leader: metrics.current_leader.map(NodeId), term: metrics.current_term, since_quorum, members }
+    // A leader begins its office with an entry, so that everything before that is committed.
+    let is_caught_up =
+        metrics.last_applied.is_some_and(|applied| applied.leader_id.term == metrics.current_term);
+    let leader = metrics.current_leader.map(NodeId);
+    Sight { leader, term: metrics.current_term, since_quorum, is_caught_up, members }
 }
 
 /// Whether a call failed because there was no connection for it.

@@ -31,6 +31,9 @@ pub struct Sight {
     pub term: u64,
     /// How long ago a quorum confirmed this node as the leader; `None` when it does not lead, by its own knowledge.
     pub since_quorum: Option<Duration>,
+    /// Whether this node, while it leads, has applied all that was committed before it came into office. Until then its state
+    /// is no ground to act on.
+    pub is_caught_up: bool,
     /// All members.
     pub members: Vec<Member>,
 }

@@ -474,6 +474,9 @@ impl Scheduler {
                         Err(_) => {
                             count(STALE);
                             self.give_way(&asked.key);
+                            // The job may have been changed and be due at the same instant again, of which nobody else
+                            // tells: this claim was under way when that was said.
+                            self.wheel.insert(again, Timer::Claim(asked.key));
                         }
                     }
                 }

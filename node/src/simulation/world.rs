@@ -98,6 +98,8 @@ pub(super) struct Peer {
     term_seen: u64,
     /// The term in which it leads, by its own knowledge.
     leads: Option<u64>,
+    /// How far the log was committed when it came into that office.
+    leads_from: u64,
     quorum_acked: Duration,
     stamped: Timestamp,
     appended: VecDeque<Appended>,
@@ -336,9 +338,10 @@ impl World {
         self.term += self.dice.between(1, 3);
         self.leader = Some(node);
         self.lost_since = None;
-        let (term, now) = (self.term, self.now());
+        let (term, now, committed) = (self.term, self.now(), self.committed());
         let peer = self.peer(node);
         peer.leads = Some(term);
+        peer.leads_from = committed;
         peer.leader_seen = Some(node);
         peer.term_seen = term;
         peer.quorum_acked = now;
@@ -491,6 +494,7 @@ impl World {
             since_quorum: peer
                 .leads
                 .map(|_| if alone { Duration::ZERO } else { self.now().saturating_sub(peer.quorum_acked) }),
+            is_caught_up: peer.applied >= peer.leads_from,
             members: self.peers.keys().map(member).collect(),
         }
     }
