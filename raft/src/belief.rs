@@ -120,6 +120,13 @@ pub(crate) struct Word {
 }
 
 impl Word {
+    /// What a clock that was heard of at `heard`, by the monotonic clock, says of the leader's as it is `now`.
+    pub(crate) fn of(now: Reading, heard: Duration, clock: ClockReading) -> Self {
+        let theirs = Reading { wall: clock.wall, elapsed: heard }.at(now.elapsed);
+        let millis = |at: Timestamp| i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+        Self { ahead_ms: millis(theirs).saturating_sub(millis(now.wall)), differs: clock.differs }
+    }
+
     /// Whether its clock shows about what the leader's does. A word that was long on its way seems to be behind.
     pub(crate) fn agrees(&self) -> bool {
         !self.differs && Duration::from_millis(self.ahead_ms.unsigned_abs()) <= CLOCK_ERROR_MAX
@@ -204,6 +211,18 @@ mod tests {
         });
         let words: BTreeMap<_, _> = words.collect();
         assert_eq!(judge(NodeId(1), &voters, &words), expected, "{words:?}");
+    }
+
+    #[test]
+    fn what_was_heard_before_a_jump_does_not_agree_with_where_it_led() {
+        let clock = ClockReading { wall: reading(0, 0).wall, is_believed: true, differs: false };
+        let heard = Duration::from_secs(10);
+        assert!(Word::of(reading(0, 10_000), heard, clock).agrees());
+        assert!(Word::of(reading(2_000, 12_000), heard, clock).agrees());
+        for jumped_ms in [640_000, -640_000] {
+            let word = Word::of(reading(100 + jumped_ms, 10_100), heard, clock);
+            assert_eq!((word.ahead_ms, word.agrees()), (-jumped_ms, false));
+        }
     }
 
     #[test]

@@ -46,8 +46,9 @@ struct Known {
     alone: bool,
     /// The leader from whose clock this node's was last found to differ.
     differs_from: Option<NodeId>,
-    /// What each node said of its clock while this one leads, and when.
-    words: BTreeMap<NodeId, (Duration, Word)>,
+    /// What each node said of its clock while this one leads, and when, by the monotonic clock: what was heard before this
+    /// node's wall clock jumped says nothing for where it jumped to.
+    words: BTreeMap<NodeId, (Duration, ClockReading)>,
 }
 
 impl std::fmt::Debug for Contact {
@@ -197,11 +198,9 @@ impl Contact {
     fn hear_clock(&self, node: NodeId, clock: Option<ClockReading>) -> bool {
         let Some(clock) = clock else { return true };
         let now = self.shared.read();
-        let theirs = i64::try_from(clock.wall.as_millis()).unwrap_or(i64::MAX);
-        let ours = i64::try_from(now.wall.as_millis()).unwrap_or(i64::MAX);
-        let word = Word { ahead_ms: theirs.saturating_sub(ours), differs: clock.differs };
+        let word = Word::of(now, now.elapsed, clock);
         let mut known = self.shared.known.lock();
-        known.words.insert(node, (now.elapsed, word));
+        known.words.insert(node, (now.elapsed, clock));
         clock.is_believed || word.agrees()
     }
 
@@ -262,7 +261,9 @@ impl Contact {
                     known.leader_heard = known.leader_heard.max(Some(now.saturating_sub(since)));
                 }
                 known.words.retain(|_, (heard, _)| now.saturating_sub(*heard) < limits::NODE_TIMEOUT);
-                let words = known.words.iter().map(|(node, (_, word))| (*node, *word)).collect();
+                let heard = known.words.iter();
+                let words =
+                    heard.map(|(node, (heard, clock))| (*node, Word::of(reading, *heard, *clock))).collect();
                 match judge(self.shared.me, &voters, &words) {
                     Comparison::Agree => known.believe(Belief::Agreed(reading), reading),
                     Comparison::Differ => known.believe(Belief::Astray, reading),

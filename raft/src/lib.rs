@@ -551,6 +551,9 @@ fn config(settings: &Settings) -> Result<Config, StartError> {
         // The whole installation, not one chunk: a large state takes its time.
         install_snapshot_timeout: 600_000,
         enable_pre_vote: Some(true),
+        // A leader that comes back in its old term would know of what it had committed only what its disk says, which may be less
+        // than was acknowledged, and would answer reads by that. It is to be elected anew.
+        enable_leader_restore: Some(false),
         // A member that lost its disk is filled anew. Until that is done it has no vote; see `services::form`.
         allow_log_reversion: Some(true),
         ..Config::default()

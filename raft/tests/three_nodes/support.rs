@@ -79,3 +79,22 @@ async fn a_follower_reads_from_a_leader_whose_own_questions_are_not_answered() {
     nodes.register(away).await;
     nodes.same_state(&[0, 1, 2]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_led_before_a_restart_leads_only_once_it_is_elected_anew() {
+    let mut nodes = Nodes::started().await;
+    let leader = nodes.leader().await;
+    let term = nodes.cluster(leader).status().term;
+    for node in 0..3 {
+        nodes.kill(node);
+    }
+    // Alone, so that nobody can elect it.
+    nodes.start(leader).await;
+    let status = nodes.cluster(leader).status();
+    assert!(!status.is_leader(), "{status:?}");
+    for node in (0..3).filter(|node| *node != leader) {
+        nodes.start(node).await;
+    }
+    let leader = nodes.leader().await;
+    assert!(nodes.cluster(leader).status().term > term);
+}
