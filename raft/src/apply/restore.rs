@@ -10,7 +10,6 @@ use domain::execution::{DueItem, ExecutionState};
 use domain::id::{DeliveryId, JobId};
 use domain::limits;
 use domain::rejection::Rejection;
-use domain::time::Timestamp;
 use storage::Read;
 use storage::backup;
 use storage::schema::{
@@ -175,8 +174,7 @@ fn place_execution(context: &mut Context<'_, '_>, id: domain::id::ExecutionId) -
         ExecutionState::Pending => context.put_due(DueKey::new(loaded.execution.due, DueItem::Execution(id))),
         ExecutionState::Claimed { .. } => {
             let delivery = loaded.job(context)?.delivery;
-            // Whoever held it was of another cluster, and may have sent it long ago.
-            loaded.execution.orphan(context.now, Timestamp::MAX, delivery);
+            loaded.execution.orphan(context.now, context.now, delivery);
             execution::store(context, loaded)
         }
         ExecutionState::Finished { .. } => Ok(()),
