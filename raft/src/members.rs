@@ -9,6 +9,7 @@ use crate::belonging::{Belonging, Dismissed};
 use crate::command::{Command, RaiseLevel, RemoveNode};
 use crate::error::{ProposeError, TransferError};
 use crate::office::Office;
+use crate::services::is_formed;
 use crate::types::{ClientWriteError, Membership};
 use crate::way::Way;
 use crate::{Cluster, tls};
@@ -254,15 +255,7 @@ impl Members {
         }
         let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
         if voters.contains(&node) {
-            let mut live = office.contact.live(NODE_TIMEOUT);
-            live.insert(office.me);
-            if let Some(objection) = objection(&voters, &live, node) {
-                // Whoever has just begun to lead has not heard of everybody.
-                if matches!(objection, Objection::QuorumLost { .. })
-                    && !office.contact.has_led_for(NODE_TIMEOUT)
-                {
-                    return Err(Unchanged::Unknown("the leader does not know yet who is alive".to_owned()));
-                }
+            if let Some(objection) = objection(&voters, &self.answering(&voters).await, node) {
                 return Err(objection.into());
             }
             if node == office.me {
@@ -276,6 +269,15 @@ impl Members {
             self.step(ChangeMembers::RemoveVoters([node.0].into())).await?;
         }
         self.bury(node).await
+    }
+
+    /// Those of `nodes` that answer now, this one among them. One that was heard of a moment ago may be dead by now.
+    async fn answering(&self, nodes: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let asked = nodes.iter().map(|node| async {
+            let answers = *node == self.office.me || is_formed(&self.office, *node).await.is_some();
+            answers.then_some(*node)
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
     /// Has the state remember that a learner was removed, and consensus forget it.
