@@ -20,7 +20,7 @@ const BUGS: [(&str, &str, &[&str]); 5] = [
 fn each_is_found() {
     for (bug, action, properties) in BUGS {
         let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
-            .args(["--seed", "1", "--minutes", "0.25", "--faults", "none", "--operations", "300"])
+            .args(["--seed", "1", "--minutes", "0.1", "--faults", "none", "--operations", "300"])
             .args(["--plant", &format!("{bug}={action}")])
             .output()
             .unwrap();
