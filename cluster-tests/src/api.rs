@@ -189,14 +189,17 @@ impl Api {
         let asked_us = now_us();
         let answer = self.expect(Method::POST, "/v1/jobs", Some(&job.body())).await?;
         let acknowledged_us = now_us();
-        let Some(id) = answer.json()["data"]["id"].as_str().map(str::to_owned) else {
-            return Err(Error::Contract {
-                request: format!("POST {}/v1/jobs", self.base_url),
-                missing: "data.id",
-                body: answer.excerpt(),
-            });
-        };
+        let id = self.made("/v1/jobs", &answer)?;
         Ok(job.created(id, asked_us, acknowledged_us))
+    }
+
+    /// The id of what a POST has made.
+    fn made(&self, path: &str, answer: &Answer) -> Result<String, Error> {
+        answer.json()["data"]["id"].as_str().map(str::to_owned).ok_or_else(|| Error::Contract {
+            request: format!("POST {}{path}", self.base_url),
+            missing: "data.id",
+            body: answer.excerpt(),
+        })
     }
 
     /// Creates a job by a POST that names itself with the job's name, so that it may be repeated.
@@ -230,6 +233,15 @@ impl Api {
     /// # Errors
     /// No answer, or another than 200.
     pub async fn jobs(&self) -> Result<Vec<Listed>, Error> {
+        let listed = |row: &Value| {
+            let text = |field: &'static str| row[field].as_str().map(str::to_owned).ok_or(field);
+            Ok(Listed { job: text("id")?, name: text("name")? })
+        };
+        self.each_job(listed).await
+    }
+
+    /// What `read` makes of each job, page by page. Its error names the documented field that is missing.
+    async fn each_job<T>(&self, read: impl Fn(&Value) -> Result<T, &'static str>) -> Result<Vec<T>, Error> {
         let mut jobs = Vec::new();
         for page in 1.. {
             let path = format!("/v1/jobs?page={page}&per_page={PER_PAGE}");
@@ -238,8 +250,7 @@ impl Api {
             let json = answer.json();
             let rows = json["data"].as_array().ok_or_else(|| contract("data"))?;
             for row in rows {
-                let text = |field: &'static str| row[field].as_str().ok_or_else(|| contract(field));
-                jobs.push(Listed { job: text("id")?.to_owned(), name: text("name")?.to_owned() });
+                jobs.push(read(row).map_err(contract)?);
             }
             if rows.len() < PER_PAGE {
                 break;

@@ -12,7 +12,6 @@ use crate::{
     net::Net,
     process::NodeProcess,
     relay::Impairment,
-    time::now_us,
     wait::eventually,
 };
 use std::{
@@ -253,7 +252,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Io`], [`Error::Deadline`].
     pub async fn kill(&mut self, id: u64) -> Result<Fault, Error> {
-        let fault = Fault { node: id, kind: FaultKind::Kill, at_us: now_us() };
+        let fault = Fault::now(id, FaultKind::Kill);
         if let Some(process) = self.node_mut(id).process.take() {
             process.kill().await?;
         }
@@ -265,7 +264,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Deadline`] if it does not; it is killed then. [`Error::Input`] if it does not run.
     pub async fn terminate(&mut self, id: u64, deadline: Duration) -> Result<(Fault, ExitStatus), Error> {
-        let fault = Fault { node: id, kind: FaultKind::Terminate, at_us: now_us() };
+        let fault = Fault::now(id, FaultKind::Terminate);
         let process = self.node_mut(id).process.take();
         let process = process.ok_or_else(|| Error::Input(format!("node {id} does not run")))?;
         Ok((fault, process.terminate(deadline).await?))
@@ -276,7 +275,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Io`].
     pub fn pause(&self, id: u64) -> Result<Fault, Error> {
-        let fault = Fault { node: id, kind: FaultKind::Pause, at_us: now_us() };
+        let fault = Fault::now(id, FaultKind::Pause);
         self.node(id).process.as_ref().map_or(Ok(()), NodeProcess::pause)?;
         Ok(fault)
     }
@@ -286,7 +285,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Io`].
     pub fn resume(&self, id: u64) -> Result<Fault, Error> {
-        let fault = Fault { node: id, kind: FaultKind::Resume, at_us: now_us() };
+        let fault = Fault::now(id, FaultKind::Resume);
         self.node(id).process.as_ref().map_or(Ok(()), NodeProcess::resume)?;
         Ok(fault)
     }
@@ -296,7 +295,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Input`] without a network of their own, or with what cannot be done to it.
     pub fn cut(&self, node: u64, pairs: impl IntoIterator<Item = (u64, u64)>) -> Result<Fault, Error> {
-        let fault = Fault { node, kind: FaultKind::Cut, at_us: now_us() };
+        let fault = Fault::now(node, FaultKind::Cut);
         pairs.into_iter().try_for_each(|(from, to)| self.net()?.cut(from, to))?;
         Ok(fault)
     }
@@ -313,7 +312,7 @@ impl Cluster {
         seed: u64,
     ) -> Result<Fault, Error> {
         let program = env::current_exe().map_err(Error::io("find the harness's own binary"))?;
-        let fault = Fault { node, kind: FaultKind::Cut, at_us: now_us() };
+        let fault = Fault::now(node, FaultKind::Cut);
         self.net()?.impair(pairs, impairment, seed, &program)?;
         Ok(fault)
     }
@@ -323,7 +322,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::cut`].
     pub fn heal(&self, node: u64) -> Result<Fault, Error> {
-        let fault = Fault { node, kind: FaultKind::Heal, at_us: now_us() };
+        let fault = Fault::now(node, FaultKind::Heal);
         self.net()?.heal()?;
         Ok(fault)
     }
@@ -353,7 +352,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Io`].
     pub fn restart(&mut self, id: u64) -> Result<Fault, Error> {
-        let fault = Fault { node: id, kind: FaultKind::Restart, at_us: now_us() };
+        let fault = Fault::now(id, FaultKind::Restart);
         self.launch(id)?;
         Ok(fault)
     }
@@ -390,7 +389,7 @@ impl Cluster {
         match process.ended()? {
             None => Ok(None),
             Some(status) if status.code().is_some_and(|code| code != 0) => {
-                let ended = Fault { node: id, kind: FaultKind::Kill, at_us: now_us() };
+                let ended = Fault::now(id, FaultKind::Kill);
                 Ok(Some([ended, self.restart(id)?]))
             }
             Some(status) => {

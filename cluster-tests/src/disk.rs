@@ -7,7 +7,6 @@ use crate::{
     Error,
     cluster::Cluster,
     history::{Fault, FaultKind},
-    time::now_us,
 };
 use nix::{
     errno::Errno,
@@ -108,7 +107,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Io`]; [`Error::Input`] if it has none of its own.
     pub fn fill_disk(&self, id: u64) -> Result<Fault, Error> {
-        let fault = Fault { node: id, kind: FaultKind::Cut, at_us: now_us() };
+        let fault = Fault::now(id, FaultKind::Cut);
         self.disk(id)?.fill()?;
         Ok(fault)
     }
@@ -118,7 +117,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::fill_disk`].
     pub fn clear_disk(&self, id: u64) -> Result<Fault, Error> {
-        let fault = Fault { node: id, kind: FaultKind::Heal, at_us: now_us() };
+        let fault = Fault::now(id, FaultKind::Heal);
         self.disk(id)?.clear()?;
         Ok(fault)
     }

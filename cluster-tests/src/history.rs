@@ -6,7 +6,7 @@ mod messages; // to channels
 pub use changes::{Configuration, Edited, RunAsked, Shown, Stop, Stopped};
 pub use messages::{Alert, Channel, Misbehaved, Mode};
 
-use crate::Error;
+use crate::{Error, time::now_us};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
@@ -257,6 +257,13 @@ pub struct Fault {
     pub kind: FaultKind,
     /// When.
     pub at_us: i64,
+}
+
+impl Fault {
+    /// What is done to a node just now.
+    pub fn now(node: u64, kind: FaultKind) -> Self {
+        Self { node, kind, at_us: now_us() }
+    }
 }
 
 /// See [`Fault`].

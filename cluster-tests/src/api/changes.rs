@@ -1,6 +1,6 @@
 //! Changes whose fate may stay unknown, and what they leave behind.
 
-use super::{Api, PER_PAGE};
+use super::Api;
 use crate::{
     Error,
     client::{Answer, CallError},
@@ -66,11 +66,7 @@ impl Api {
             "events": ["job.failed", "job.recovered"],
         });
         let answer = self.expect(Method::POST, path, Some(&body)).await?;
-        answer.json()["data"]["id"].as_str().map(str::to_owned).ok_or_else(|| Error::Contract {
-            request: format!("POST {}{path}", self.base_url),
-            missing: "data.id",
-            body: answer.excerpt(),
-        })
+        self.made(path, &answer)
     }
 
     /// A job as it is configured; none if there is none.
@@ -93,30 +89,17 @@ impl Api {
     /// # Errors
     /// No answer, or another than 200.
     pub async fn shown(&self, node: u64) -> Result<Vec<Shown>, Error> {
-        let mut jobs = Vec::new();
-        for page in 1.. {
-            let path = format!("/v1/jobs?page={page}&per_page={PER_PAGE}");
-            let answer = self.expect(Method::GET, &path, None).await?;
-            let contract = |missing| self.contract(&path, missing, &answer);
-            let json = answer.json();
-            let rows = json["data"].as_array().ok_or_else(|| contract("data"))?;
-            for row in rows {
-                let text = |field: &'static str| {
-                    row[field].as_str().map(str::to_owned).ok_or_else(|| contract(field))
-                };
-                jobs.push(Shown {
-                    node,
-                    job: text("id")?,
-                    name: text("name")?,
-                    configuration: configuration(row).map_err(contract)?,
-                    status: text("status")?,
-                });
-            }
-            if rows.len() < PER_PAGE {
-                break;
-            }
-        }
-        Ok(jobs)
+        let shown = |row: &Value| {
+            let text = |field: &'static str| row[field].as_str().map(str::to_owned).ok_or(field);
+            Ok(Shown {
+                node,
+                job: text("id")?,
+                name: text("name")?,
+                configuration: configuration(row)?,
+                status: text("status")?,
+            })
+        };
+        self.each_job(shown).await
     }
 }
 

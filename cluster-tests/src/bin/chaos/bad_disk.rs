@@ -8,8 +8,7 @@ use crate::{
 use cluster_tests::{
     Error,
     cluster::Cluster,
-    history::{self, Event, FaultKind, History},
-    time::now_us,
+    history::{Event, Fault, FaultKind, History},
     wait::eventually,
 };
 use std::time::Duration;
@@ -49,12 +48,11 @@ pub(crate) async fn fsync_fails(
     cluster: &mut Cluster,
     history: &mut History,
 ) -> Result<(), Error> {
-    let fault = |kind| Event::Fault(history::Fault { node, kind, at_us: now_us() });
-    history.record(fault(FaultKind::Cut));
+    history.record(Event::Fault(Fault::now(node, FaultKind::Cut)));
     cluster.put_faults(node, &sync_point("return"))?;
     let ends = outlast(node, lasting, cluster, history, |_| Ok(())).await?;
     cluster.put_faults(node, "")?;
-    history.record(fault(FaultKind::Heal));
+    history.record(Event::Fault(Fault::now(node, FaultKind::Heal)));
     recover(node, ends, cluster, history).await
 }
 

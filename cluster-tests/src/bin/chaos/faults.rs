@@ -9,18 +9,18 @@ use cluster_tests::{
     cluster::Cluster,
     history::{self, Event, FaultKind, History, Mode},
     target::Target,
-    time::now_us,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// A node that comes back reads its state, on two cores that three nodes share.
-pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(60);
+const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// From when all nodes run until they are one cluster again. Not a bound on what is promised, which the verdict shows, but
 /// on how long a run waits before it says that the cluster does not come back.
 pub(crate) const WHOLE_DEADLINE: Duration = Duration::from_secs(60);
 /// A node that is told to stop lets its requests end.
-pub(crate) const STOP_DEADLINE: Duration = Duration::from_secs(60);
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
+
 /// Does what a step says, with `old` as the older release, and waits until the cluster is whole again.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub(crate) async fn carry_out(
         Fault::CutBridge => {
             cut(follower, both_ways(leader, &[follower]), step.lasting, cluster, history).await?;
         }
-        Fault::Roll => roll(cluster, history).await?,
+        Fault::Roll => roll(None, cluster, history).await?,
         Fault::LoseDisk => {
             history.record(Event::Fault(cluster.kill(follower).await?));
             sleep(step.lasting).await;
@@ -184,7 +184,7 @@ async fn stand_still(
     cluster: &Cluster,
     history: &mut History,
 ) -> Result<(), Error> {
-    let fault = |kind| Event::Fault(history::Fault { node, kind, at_us: now_us() });
+    let fault = |kind| Event::Fault(history::Fault::now(node, kind));
     history.record(fault(FaultKind::Pause));
     cluster.put_faults(node, faults)?;
     sleep(lasting).await;
@@ -214,22 +214,25 @@ async fn misbehave(mode: Mode, lasting: Duration, target: &Target, history: &mut
     history.events.extend(target.behave().map(Event::Misbehaved));
 }
 
-async fn roll(cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {
+/// Stops one node after the other and starts it again, as another build if one is named.
+pub(crate) async fn roll(
+    binary: Option<&Binary>,
+    cluster: &mut Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
     for node in cluster.ids() {
-        stop(node, cluster, history).await?;
-        history.record(Event::Fault(cluster.restart(node)?));
+        let (fault, status) = cluster.terminate(node, STOP_DEADLINE).await?;
+        history.record(Event::Fault(fault));
+        if !status.success() {
+            return Err(Error::Input(format!("node {node} was told to stop and ended with {status}")));
+        }
+        let restarted = match binary {
+            Some(binary) => cluster.restart_as(node, binary)?,
+            None => cluster.restart(node)?,
+        };
+        history.record(Event::Fault(restarted));
         cluster.node_ready(node, READY_DEADLINE).await?;
         cluster.whole(WHOLE_DEADLINE).await?;
-    }
-    Ok(())
-}
-
-/// Tells a node to stop, and sees that it does so well.
-pub(crate) async fn stop(node: u64, cluster: &mut Cluster, history: &mut History) -> Result<(), Error> {
-    let (fault, status) = cluster.terminate(node, STOP_DEADLINE).await?;
-    history.record(Event::Fault(fault));
-    if !status.success() {
-        return Err(Error::Input(format!("node {node} was told to stop and ended with {status}")));
     }
     Ok(())
 }

@@ -1,12 +1,7 @@
 //! Two releases in one cluster, as in an upgrade, and in one that is taken back.
 
-use crate::faults::{READY_DEADLINE, WHOLE_DEADLINE, stop};
-use cluster_tests::{
-    Error,
-    binary::Binary,
-    cluster::Cluster,
-    history::{Event, History},
-};
+use crate::faults::roll;
+use cluster_tests::{Error, binary::Binary, cluster::Cluster, history::History};
 use std::{path::Path, process::Command, time::Duration};
 use tokio::time::sleep;
 
@@ -23,12 +18,7 @@ pub(crate) async fn mixed(
     let old = old.ok_or_else(|| Error::Input("there is no older release".to_owned()))?;
     let new = cluster.binary().clone();
     for binary in [old, &new] {
-        for node in cluster.ids() {
-            stop(node, cluster, history).await?;
-            history.record(Event::Fault(cluster.restart_as(node, binary)?));
-            cluster.node_ready(node, READY_DEADLINE).await?;
-            cluster.whole(WHOLE_DEADLINE).await?;
-        }
+        roll(Some(binary), cluster, history).await?;
         sleep(lasting).await;
     }
     Ok(())
