@@ -169,6 +169,10 @@ fn left_behind(
     job: JobId,
     state: &JobState,
 ) -> Result<Option<(JobId, Overdue)>, storage::Error> {
+    // Hardly ever: the configuration is read only then.
+    if state.next_run_at.is_none_or(|cursor| cursor > space.turned_at) {
+        return Ok(None);
+    }
     let config = states.view().get::<Jobs>(&job)?;
     let overdue = config.and_then(|config| Overdue::of(&config, state, space.turned_at));
     Ok(overdue.map(|overdue| (job, overdue)))

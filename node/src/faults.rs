@@ -13,7 +13,9 @@
 //! crate `fail`.
 
 use crate::clock::{Sleeper, SystemClock};
+use domain::schedule::Schedule;
 use domain::time::{Clock, Timestamp};
+use raft::command::ClaimTarget;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -25,6 +27,22 @@ use std::time::Duration;
 
 /// How often the file is read.
 const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Whether a test wants this mistake made.
+pub(crate) fn is_planted(bug: &str) -> bool {
+    fail::eval(bug, |_| ()).is_some()
+}
+
+/// `bug::missed`: the claim of an instant that leaves out the one after it.
+pub(crate) fn skipping(claim: ClaimTarget, schedule: &Schedule) -> ClaimTarget {
+    match claim {
+        ClaimTarget::Firing { job, generation, scheduled_at, next_run_at } => {
+            let next_run_at = next_run_at.and_then(|next| schedule.next_after(next));
+            ClaimTarget::Firing { job, generation, scheduled_at, next_run_at }
+        }
+        claim => claim,
+    }
+}
 
 #[derive(Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +71,10 @@ impl FaultyClock {
         apply(&path, &mut known, &offset_ms);
         std::thread::spawn(move || {
             loop {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "a file that may change at any time is looked at again and again"
+                )]
                 std::thread::sleep(INTERVAL);
                 apply(&path, &mut known, &offset_ms);
             }

@@ -88,8 +88,7 @@ impl Contact {
     #[must_use]
     pub fn is_astray(&self) -> bool {
         let now = self.shared.read();
-        let known = self.shared.known.lock();
-        !known.alone && known.belief.is_astray(now)
+        self.shared.known.lock().is_astray(now)
     }
 
     /// How long ago each other member was heard of, counted from when this node began to lead at the earliest.
@@ -290,11 +289,16 @@ impl Known {
         self.alone || self.belief.holds(now)
     }
 
+    /// Whether it is known to be wrong, or has jumped.
+    fn is_astray(&self, now: Reading) -> bool {
+        !self.alone && self.belief.is_astray(now)
+    }
+
     /// Changes what this node thinks of its clock, and says so.
     fn believe(&mut self, belief: Belief, now: Reading) {
-        let before = self.belief.is_astray(now);
+        let before = self.is_astray(now);
         self.belief = belief;
-        match (before, belief.is_astray(now)) {
+        match (before, self.is_astray(now)) {
             (false, true) => tracing::error!(
                 limit_ms = limits::CLOCK_ERROR_MAX.as_millis(),
                 "the clock of this node differs from those of the others; until they agree it claims, sends and writes nothing"

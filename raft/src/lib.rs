@@ -81,6 +81,7 @@ const PAYLOAD_ENTRIES_MAX: u64 = 64;
 const ANSWER_GRACE: Duration = Duration::from_millis(50);
 /// How long a node goes on that was removed, so that the operator who asked it to remove itself has the answer.
 const PARTING: Duration = Duration::from_millis(300);
+
 /// A part of consensus that the caller runs: its name, and a future that ends with [`Cluster::shutdown`], or
 /// before that when the node cannot go on.
 pub type Service = (&'static str, BoxFuture<'static, Result<(), ServiceError>>);

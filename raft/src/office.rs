@@ -91,12 +91,13 @@ impl Office {
             return Err(Refused::NotLeader(None));
         }
         // An entry says when it is, and the state's time never goes back.
-        if !self.contact.believes(self.clock.now()) {
+        let now = self.clock.now();
+        if !self.contact.believes(now) {
             return Err(Refused::NotLeader(None));
         }
         let at = {
             let mut stamped = self.stamped.lock();
-            *stamped = self.clock.now().max(*stamped);
+            *stamped = now.max(*stamped);
             *stamped
         };
         if let Err(forward) = self.raft.as_leader() {
@@ -126,11 +127,12 @@ impl Office {
 
     /// The word of the other node that was heard last, if one is enough.
     async fn support_of_another(&self) -> Option<Support> {
-        if !support::is_enough(self.raft.metrics().borrow_watched().membership_config.membership()) {
-            return None;
-        }
-        let voters: BTreeSet<u64> =
-            self.raft.metrics().borrow_watched().membership_config.membership().voter_ids().collect();
+        let voters: BTreeSet<u64> = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let membership = metrics.membership_config.membership();
+            support::is_enough(membership).then(|| membership.voter_ids().collect())?
+        };
         let heard = self.contact.heard().into_iter().filter(|(node, _)| voters.contains(&node.0));
         let (other, _) = heard.min_by_key(|(_, since)| *since)?;
         let mut client = self.peers.cluster(other).ok()?;

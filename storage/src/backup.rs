@@ -16,7 +16,7 @@ use crate::schema::{
     ExecutionHours, Executions, JobStates, Jobs, Metas, Pulses, ResponseBodies, SecretsOf, SpaceJobs, Spaces,
     Timetables, UnalignedSpaces, Users,
 };
-use crate::state::{IN_MEMORY, Shared};
+use crate::state::Shared;
 use crate::tree::Tree;
 use crate::{flush, snapshot};
 use bytes::Bytes;
@@ -259,14 +259,9 @@ pub(crate) fn nameless(shared: &Shared) -> Result<File, Error> {
 pub(crate) fn write(shared: &Shared, header: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<File, Error> {
     let mut file = nameless(shared)?;
     {
-        // While the gate is held nothing goes to the tree: it shows the state at one mark.
         let gate = shared.flushing.lock();
-        flush::flush(shared, &gate)?;
-        let (tree, mark) = {
-            let layers = shared.layers.read_recursive();
-            (layers.tree.clone().ok_or(IN_MEMORY)?, layers.flushed.clone())
-        };
-        write_tree(&tree, &header(&mark.unwrap_or_default()), &file)?;
+        let (tree, mark) = flush::settle(shared, &gate)?;
+        write_tree(&tree, &header(&mark), &file)?;
     }
     file.rewind().map_err(Error::io("reading a backup file"))?;
     Ok(file)

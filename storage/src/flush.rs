@@ -10,7 +10,7 @@
 
 use crate::chunk_file::{ChunkReader, ChunkWriter};
 use crate::error::Error;
-use crate::state::Shared;
+use crate::state::{IN_MEMORY, Shared};
 use crate::tree::{Tree, sync_dir};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -128,6 +128,15 @@ pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), E
             Err(error)
         }
     }
+}
+
+/// Moves everything committed so far to disk, and gives what is there then with its mark; the mark is empty before anything was
+/// committed. While the gate is held nothing goes to the tree, so it shows the state at that mark.
+pub(crate) fn settle(shared: &Shared, gate: &MutexGuard<'_, ()>) -> Result<(Tree, Bytes), Error> {
+    flush(shared, gate)?;
+    let layers = shared.layers.read_recursive();
+    let tree = layers.tree.clone().ok_or(IN_MEMORY)?;
+    Ok((tree, layers.flushed.clone().unwrap_or_default()))
 }
 
 fn move_to_disk(

@@ -181,15 +181,9 @@ pub(crate) fn latest(data_dir: &Path) -> Result<Option<SnapshotFile>, Error> {
 }
 
 pub(crate) fn write(shared: &Shared) -> Result<SnapshotFile, Error> {
-    // While the gate is held nothing goes to the tree: it shows the state at one mark.
     let gate = shared.flushing.lock();
-    flush::flush(shared, &gate)?;
-    let (tree, mark) = {
-        let layers = shared.layers.read_recursive();
-        (layers.tree.clone().ok_or(IN_MEMORY)?, layers.flushed.clone())
-    };
-    // Before anything was applied there is no mark, and a snapshot of nothing.
-    let mark = mark.unwrap_or_default();
+    // Before anything was applied the mark is empty, and the snapshot one of nothing.
+    let (tree, mark) = flush::settle(shared, &gate)?;
     let (path, file) = create(shared, "writing")?;
     let written = write_tree(&tree, &mark, file).and_then(|()| {
         drop(gate);

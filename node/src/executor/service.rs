@@ -158,7 +158,7 @@ impl<C: Client> Executor<C> {
             let clock: &dyn Clock = sleeper.as_ref();
             let in_flight = InFlight::default();
             #[cfg(feature = "faults")]
-            if is_planted("bug::late") {
+            if crate::faults::is_planted("bug::late") {
                 sleeper.sleep(Duration::from_secs(3)).await;
             }
             let begun = clock.elapsed();
@@ -174,11 +174,11 @@ impl<C: Client> Executor<C> {
                     Ok(report) => {
                         drop(in_flight);
                         #[cfg(feature = "faults")]
-                        if is_planted("bug::doubled") {
+                        if crate::faults::is_planted("bug::doubled") {
                             let _ = client.send(request, clock, |_| Ok::<(), Withheld>(())).await;
                         }
                         #[cfg(feature = "faults")]
-                        if is_planted("bug::lost-record") {
+                        if crate::faults::is_planted("bug::lost-record") {
                             return Ok(());
                         }
                         recorder.record(execution, outcome(execution, job, node, *incarnation, report)).await;
@@ -214,12 +214,6 @@ fn pass_on(ended: Result<Result<(), storage::Error>, JoinError>) -> Result<(), s
         // Nobody cancels an attempt but the end of the executor itself.
         Err(_) => Ok(()),
     }
-}
-
-/// Whether a test wants this mistake made.
-#[cfg(feature = "faults")]
-fn is_planted(bug: &str) -> bool {
-    fail::eval(bug, |_| ()).is_some()
 }
 
 /// Counts a request as in flight from its start until this is dropped.

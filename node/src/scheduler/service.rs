@@ -420,22 +420,12 @@ impl Scheduler {
                     self.wheel.insert(now.plus(CLAIM_AGAIN_AFTER), Timer::Claim(*key));
                     return Ok(None);
                 }
-                Ok(plan.and_then(|plan| {
-                    fail::fail_point!("bug::missed", |_| {
-                        let mut state = state.clone();
-                        let claim = claims::firing(job, &state, &plan, now)?;
-                        state.next_run_at =
-                            state.next_run_at.and_then(|cursor| plan.schedule.next_after(cursor));
-                        match (claim, claims::firing(job, &state, &plan, now)?) {
-                            (
-                                ClaimTarget::Firing { generation, scheduled_at, .. },
-                                ClaimTarget::Firing { next_run_at, .. },
-                            ) => Some(ClaimTarget::Firing { job, generation, scheduled_at, next_run_at }),
-                            (claim, _) => Some(claim),
-                        }
-                    });
-                    claims::firing(job, &state, &plan, now)
-                }))
+                let claim = plan.as_ref().and_then(|plan| claims::firing(job, &state, plan, now));
+                #[cfg(feature = "faults")]
+                if let (Some(plan), true) = (plan, crate::faults::is_planted("bug::missed")) {
+                    return Ok(claim.map(|claim| crate::faults::skipping(claim, &plan.schedule)));
+                }
+                Ok(claim)
             }
             DueItem::Execution(id) => {
                 let execution = view.get::<Executions>(&id)?.filter(|execution| execution.due == key.due);

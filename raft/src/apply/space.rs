@@ -2,13 +2,14 @@
 
 use super::{Context, job, timetable};
 use crate::command::{
-    AlignSpace, Applied, CreateSpace, DeleteSpace, PauseSpace, Reply, ResumeSpace, UpdateSpace,
+    AlignSpace, Applied, CreateSpace, DeleteSpace, Overdue, PauseSpace, Reply, ResumeSpace, UpdateSpace,
 };
-use domain::id::{AccountId, SpaceId};
+use domain::id::{AccountId, JobId, SpaceId};
 use domain::limits;
 use domain::rejection::Rejection;
 use domain::space::Space;
 use domain::time::Timestamp;
+use std::collections::BTreeMap;
 use storage::schema::{AccountSpaces, Accounts, JobStates, Jobs, SpaceJobs, Spaces, UnalignedSpaces};
 use storage::{Read, StateTxn};
 
@@ -94,6 +95,7 @@ pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Resul
     let Some(space) = context.txn.get::<Spaces>(&id)?.filter(|space| space.generation == generation) else {
         return Ok(Err(Rejection::Stale));
     };
+    let mut overdue: BTreeMap<JobId, Overdue> = overdue.into_iter().collect();
     for (job, expected, cursor) in jobs {
         let Some(mut state) = context.txn.get::<JobStates>(&job)? else { continue };
         // A cursor that overtook something claimed would fire it twice.
@@ -104,7 +106,7 @@ pub(super) fn align(context: &mut Context<'_, '_>, command: AlignSpace) -> Resul
             && (cursor.is_none() || fires)
             && context.txn.contains::<SpaceJobs>(&(id, job))?
         {
-            let left = overdue.iter().find(|(of, _)| *of == job).map(|(_, overdue)| *overdue);
+            let left = overdue.remove(&job);
             let found = job::leave_behind(context, job, &mut state, left, "The space was paused")?;
             let Some(config) = context.txn.get::<Jobs>(&job)? else {
                 return Err(storage::Error::Inconsistent("a job state without its job"));
