@@ -15,8 +15,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// How long a connection is kept for the next request. A job of every minute finds it still open.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a connection is kept for the next request: for the rest of a crowd that is due at once and for the next firing of
+/// a job of every second, and below the 2 to 75 s after which servers and load balancers close one that is idle. A
+/// request that meets that closing fails though the target is well, and whether it arrived nobody can tell; jobs
+/// of every minute behind a balancer that closes after 60 s would meet it all the time.
+pub(super) const POOL_IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// The client cannot be built, for instance because this machine has no root certificates.
 #[derive(Debug, thiserror::Error)]

@@ -92,6 +92,24 @@ struct Arguments {
     part: Option<Part>,
 }
 
+impl Arguments {
+    /// The command that makes this run once more.
+    fn again(&self, seed: u64) -> String {
+        let Self { minutes, faults, nodes, jobs, users, operations, .. } = self;
+        let mut again = format!(
+            "again: cargo run --release -p cluster-tests --bin chaos -- --seed {seed} --minutes {minutes} --faults {faults} --nodes {nodes} --jobs {jobs} --users {users} --operations {operations}"
+        );
+        // Without it there is one fault less to choose from, and the same seed chooses others.
+        if let Some(old) = &self.old_binary {
+            again.push_str(&format!(" --old-binary {}", old.display()));
+        }
+        if let Some(plant) = &self.plant {
+            again.push_str(&format!(" --plant '{plant}'"));
+        }
+        again
+    }
+}
+
 /// What a run starts this program as beside itself.
 #[derive(Debug, Subcommand)]
 enum Part {
@@ -138,15 +156,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
         return Ok(judge(&History::read(path)?, usize::from(arguments.nodes), &[]));
     }
     let seed = arguments.seed.unwrap_or_else(rand::random);
-    let again = format!(
-        "again: cargo run --release -p cluster-tests --bin chaos -- --seed {seed} --minutes {} --faults {} --nodes {} --jobs {} --users {} --operations {}",
-        arguments.minutes,
-        arguments.faults,
-        arguments.nodes,
-        arguments.jobs,
-        arguments.users,
-        arguments.operations
-    );
+    let again = arguments.again(seed);
     say(&again);
     let ids: Vec<u64> = (1..=u64::from(arguments.nodes)).collect();
     let ground = ground::prepare(faults, &ids, arguments.plant.is_some(), arguments.old_binary.clone())?;

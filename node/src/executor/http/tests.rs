@@ -1,6 +1,7 @@
 use super::*;
 use crate::clock::SystemClock;
 use crate::executor::egress::EgressError;
+use crate::executor::guarded::POOL_IDLE_TIMEOUT;
 use futures::future::{join, join_all};
 use parking_lot::Mutex;
 use std::convert::Infallible;
@@ -485,6 +486,17 @@ async fn connections_are_used_again() {
         }
         assert_eq!((target.seen.lock().len(), *target.connections.lock()), (5, 1));
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_stood_idle_is_not_used_again() {
+    // The target that closes it meanwhile would be one of them.
+    let target = Target::with_body("200 OK", "").await;
+    let client = client();
+    send(&client, &request(target.url("/"))).await;
+    tokio::time::sleep(POOL_IDLE_TIMEOUT + Duration::from_millis(1)).await;
+    send(&client, &request(target.url("/"))).await;
+    assert_eq!((target.seen.lock().len(), *target.connections.lock()), (2, 2));
 }
 
 /// A target that answers only once `together` requests are waiting, and counts the most at once.
