@@ -174,6 +174,7 @@ pub async fn run(
         return Err(RunError::NoCluster(settings.data_dir));
     }
     let (api_addr, rpc_addr) = (listeners.api.local_addr()?, listeners.rpc.local_addr()?);
+    raft::level::must_support(&storage.state)?;
     let session = mint_session(&storage.state, node, clock.as_ref(), rand::random())?;
     let raft_settings = raft::Settings { ping_interval, ..raft_settings(&settings, session) };
     let (cluster, changes, services) =

@@ -51,7 +51,9 @@ pub struct Summary {
     /// How many executions in the histories of all jobs.
     pub executions: u64,
     /// What the cluster it was taken of could do.
-    level: FeatureLevel,
+    pub(crate) level: FeatureLevel,
+    /// Whether a backup was being restored there.
+    is_unfinished: bool,
     /// Whether it holds what session tokens are signed with.
     has_session_key: bool,
 }
@@ -74,6 +76,9 @@ pub enum UnusableBackup {
         /// Its level.
         level: FeatureLevel,
     },
+    /// It holds a part of another backup.
+    #[error("it was taken while another backup was being restored, and holds only a part of that")]
+    Unfinished,
     /// There is nothing in it to go on with.
     #[error("it was taken before the cluster had an account")]
     Empty,
@@ -124,6 +129,7 @@ pub fn inspect_with(
         jobs: 0,
         executions: 0,
         level: FeatureLevel::FIRST,
+        is_unfinished: false,
         has_session_key: false,
     };
     let unreadable = |error: storage::Error| BackupError::Unreadable(error.to_string());
@@ -139,6 +145,9 @@ pub fn inspect_with(
     summary.number = reader.number();
     if summary.level > SUPPORTED {
         return Err(UnusableBackup::TooNew { level: summary.level });
+    }
+    if summary.is_unfinished {
+        return Err(UnusableBackup::Unfinished);
     }
     if summary.accounts == 0 || !summary.has_session_key {
         return Err(UnusableBackup::Empty);
@@ -157,7 +166,7 @@ impl Summary {
         } else if record.is::<SecretsOf>() {
             self.has_session_key = true;
         } else if let Some(((), meta)) = record.read::<Metas>()? {
-            (self.at, self.level) = (meta.now, meta.level);
+            (self.at, self.level, self.is_unfinished) = (meta.now, meta.level, meta.restoring);
         }
         Ok(())
     }
@@ -218,5 +227,13 @@ mod tests {
             let refused = inspect(&file(&codec::encode_named(&header()), records)[..]).unwrap_err();
             assert!(matches!(refused, UnusableBackup::Empty), "{refused}");
         }
+    }
+
+    #[test]
+    fn what_was_taken_in_the_middle_of_a_restoration_is_refused() {
+        let mut records = records();
+        records[0] = record::<Metas>(&(), &Meta { restoring: true, ..Meta::default() });
+        let refused = inspect(&file(&codec::encode_named(&header()), &records)[..]).unwrap_err();
+        assert!(matches!(refused, UnusableBackup::Unfinished), "{refused}");
     }
 }

@@ -44,19 +44,22 @@ pub struct ClockReading {
     pub is_believed: bool,
     /// Whether the node has found that it differs from the clock of the node this is said to.
     pub differs: bool,
+    /// Whether the node knows that it is wrong, or that it has jumped. One that knows nothing yet is neither astray nor
+    /// believed.
+    pub is_astray: bool,
 }
 
 impl From<pb::Clock> for ClockReading {
     fn from(clock: pb::Clock) -> Self {
-        let pb::Clock { wall_ms, is_believed, differs } = clock;
-        Self { wall: Timestamp::from_millis(wall_ms), is_believed, differs }
+        let pb::Clock { wall_ms, is_believed, differs, is_astray } = clock;
+        Self { wall: Timestamp::from_millis(wall_ms), is_believed, differs, is_astray }
     }
 }
 
 impl From<ClockReading> for pb::Clock {
     fn from(clock: ClockReading) -> Self {
-        let ClockReading { wall, is_believed, differs } = clock;
-        Self { wall_ms: wall.as_millis(), is_believed, differs }
+        let ClockReading { wall, is_believed, differs, is_astray } = clock;
+        Self { wall_ms: wall.as_millis(), is_believed, differs, is_astray }
     }
 }
 
@@ -151,6 +154,17 @@ pub(crate) fn judge(leader: NodeId, voters: &BTreeSet<NodeId>, words: &BTreeMap<
     if is_majority(differing.len()) && is_one_time { Comparison::Differ } else { Comparison::Unclear }
 }
 
+/// Whether a majority of the voters, with `leader`, knows that its clocks are wrong, and nobody who was heard of says
+/// otherwise. There is no right time to wait for then. A node that was just started knows nothing yet, and is waited for.
+pub(crate) fn is_everybody_astray(
+    leader: NodeId,
+    voters: &BTreeSet<NodeId>,
+    clocks: impl Iterator<Item = (NodeId, ClockReading)>,
+) -> bool {
+    let others: Vec<_> = clocks.filter(|(node, _)| *node != leader && voters.contains(node)).collect();
+    (1 + others.len()) * 2 > voters.len() && others.iter().all(|(_, clock)| clock.is_astray)
+}
+
 fn distance(one: Timestamp, other: Timestamp) -> Duration {
     Duration::from_millis(one.as_millis().abs_diff(other.as_millis()))
 }
@@ -215,7 +229,8 @@ mod tests {
 
     #[test]
     fn what_was_heard_before_a_jump_does_not_agree_with_where_it_led() {
-        let clock = ClockReading { wall: reading(0, 0).wall, is_believed: true, differs: false };
+        let wall = reading(0, 0).wall;
+        let clock = ClockReading { wall, is_believed: true, differs: false, is_astray: false };
         let heard = Duration::from_secs(10);
         assert!(Word::of(reading(0, 10_000), heard, clock).agrees());
         assert!(Word::of(reading(2_000, 12_000), heard, clock).agrees());
@@ -239,6 +254,25 @@ mod tests {
         check(3, &[(2, -3_600_000, true), (3, -3_600_400, true)], Comparison::Differ);
         check(3, &[(2, -3_600_000, true), (3, 3_600_000, true)], Comparison::Unclear);
         check(3, &[(2, -3_600_000, true)], Comparison::Unclear);
+    }
+
+    #[test]
+    fn everybody_is_astray_when_a_majority_says_so_and_nobody_else() {
+        let clock =
+            |is_believed, is_astray| ClockReading { wall: NOON, is_believed, differs: true, is_astray };
+        let (right, wrong, new) = (clock(true, false), clock(false, true), clock(false, false));
+        let check = |voters: u64, clocks: &[(u64, ClockReading)], expected| {
+            let voters = (1..=voters).map(NodeId).collect();
+            let clocks = clocks.iter().map(|(node, clock)| (NodeId(*node), *clock));
+            assert_eq!(is_everybody_astray(NodeId(1), &voters, clocks), expected);
+        };
+        check(3, &[(2, wrong)], true);
+        check(3, &[(2, wrong), (3, wrong)], true);
+        check(3, &[], false);
+        check(3, &[(2, wrong), (3, right)], false);
+        check(3, &[(2, new)], false);
+        check(5, &[(2, wrong)], false);
+        check(3, &[(4, wrong), (5, wrong)], false);
     }
 
     #[test]

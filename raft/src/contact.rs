@@ -1,6 +1,6 @@
 //! Who has heard of whom, and when: the leader of the nodes, a node of the leader. And whose clock can be believed.
 
-use crate::belief::{Belief, ClockReading, Comparison, Reading, Word, compare, judge};
+use crate::belief::{Belief, ClockReading, Comparison, Reading, Word, compare, is_everybody_astray, judge};
 use crate::way::Sight;
 use domain::id::NodeId;
 use domain::limits;
@@ -36,6 +36,8 @@ struct Known {
     leads_since: Option<Duration>,
     /// The term of the office that what follows was learned in.
     term: u64,
+    /// When this node was last sure of its office, and how far the log was committed then, until it has applied that.
+    sure: Option<(Duration, u64)>,
     /// When each node was heard of while this one leads, and how far it had applied the log then.
     heard: BTreeMap<NodeId, (Duration, u64)>,
     /// How far the leader said that each member is.
@@ -190,6 +192,7 @@ impl Contact {
             wall: now.wall,
             is_believed: known.holds(now),
             differs: known.differs_from == Some(to),
+            is_astray: known.is_astray(now),
         }
     }
 
@@ -254,10 +257,17 @@ impl Contact {
                     known.told.clear();
                     known.words.clear();
                     known.leads_since = Some(now);
+                    known.sure = None;
                 }
-                // As for a follower: what this node holds by its state may have been given to others meanwhile.
+                // As for a follower: what this node holds by its state may have been given to others, or its job paused, by what
+                // is committed and not applied here yet.
                 if since <= self.shared.lease && sight.is_caught_up {
-                    known.leader_heard = known.leader_heard.max(Some(now.saturating_sub(since)));
+                    let (sure_at, committed) =
+                        *known.sure.get_or_insert((now.saturating_sub(since), sight.committed));
+                    if sight.applied >= committed {
+                        known.leader_heard = known.leader_heard.max(Some(sure_at));
+                        known.sure = None;
+                    }
                 }
                 known.words.retain(|_, (heard, _)| now.saturating_sub(*heard) < limits::NODE_TIMEOUT);
                 let heard = known.words.iter();
@@ -266,14 +276,22 @@ impl Contact {
                 match judge(self.shared.me, &voters, &words) {
                     Comparison::Agree => known.believe(Belief::Agreed(reading), reading),
                     Comparison::Differ => known.believe(Belief::Astray, reading),
-                    // Nobody knows the time. Somebody's has to do, unless it has jumped.
-                    Comparison::Unclear if known.belief == Belief::Unknown && !words.is_empty() => {
-                        known.believe(Belief::Agreed(reading), reading);
+                    Comparison::Unclear => {
+                        // Nobody knows the time. Somebody's has to do.
+                        let is_first = known.belief == Belief::Unknown && !words.is_empty();
+                        let clocks = known.words.iter().map(|(node, (_, clock))| (*node, *clock));
+                        let is_anybodys =
+                            known.is_astray(reading) && is_everybody_astray(self.shared.me, &voters, clocks);
+                        if is_first || is_anybodys {
+                            known.believe(Belief::Agreed(reading), reading);
+                        }
                     }
-                    Comparison::Unclear => {}
                 }
             }
-            None => known.leads_since = None,
+            None => {
+                known.leads_since = None;
+                known.sure = None;
+            }
         }
     }
 }

@@ -82,6 +82,12 @@ impl From<DecodeError> for StartError {
     }
 }
 
+impl From<storage::Error> for StartError {
+    fn from(error: storage::Error) -> Self {
+        Self::Storage(io::Error::other(error))
+    }
+}
+
 /// Why a service of this crate ended before it was told to. The node must end with it.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {

@@ -167,7 +167,8 @@ impl Cluster {
     ) -> Result<(Self, ChangesReceiver, Vec<Service>), StartError> {
         listener.set_nonblocking(true).map_err(StartError::Listener)?;
         let listener = tokio::net::TcpListener::from_std(listener).map_err(StartError::Listener)?;
-        let config = config(&settings)?;
+        let mut config = config(&settings)?;
+        config.enable_elect = !storage.state.is_filling()?;
 
         let Foundation { receiver, waiters, applied, belonging, machine } =
             Foundation::of(&settings, storage.state.clone()).map_err(StartError::Storage)?;
@@ -197,7 +198,7 @@ impl Cluster {
             let (contact, belonging) = (contact.clone(), belonging.clone());
             Office::new(node, session, raft.clone(), peers, contact, belonging, clock)
         };
-        services::abstain_if_empty(&office, &settings).await;
+        services::abstain_if_empty(&office, &settings, &storage.state).await?;
         let stop = CancellationToken::new();
         let (cluster, mut services) = Self::assemble(
             settings.clone(),
@@ -215,7 +216,8 @@ impl Cluster {
             settings.clone(),
             stop.clone(),
         );
-        let touch = services::keep_in_touch(office, settings.clone(), applied, stop.clone());
+        let touch =
+            services::keep_in_touch(office, settings.clone(), cluster.state().clone(), applied, stop.clone());
         let fold =
             services::fold(raft.clone(), storage.log, snapshot_bytes, settings.snapshots, stop.clone());
         services.push(("consensus", Box::pin(services::watch(raft, belonging, stop.clone()))));

@@ -31,6 +31,8 @@ use tokio_util::sync::CancellationToken;
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(25);
 /// What one step of it may take: an entry of the log, or two.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a node that is being filled is waited for.
+const FILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait before somebody is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Pause between looks at what is left to do. A learner that is no further behind than this has caught up.
@@ -80,6 +82,11 @@ pub(crate) enum Objection {
          one, first"
     )]
     QuorumLost { node: NodeId, live: usize, voters: usize },
+    #[error(
+        "without node {node}, the quorum would need node {filling}, which is being filled after it lost its data and may not \
+         vote until that is done; try again then"
+    )]
+    Filling { node: NodeId, filling: NodeId },
     #[error(
         "node {node} runs a build that supports feature level {supported} at most, and the cluster is at level {level}"
     )]
@@ -255,9 +262,7 @@ impl Members {
         }
         let voters: BTreeSet<NodeId> = membership.voter_ids().map(NodeId).collect();
         if voters.contains(&node) {
-            if let Some(objection) = objection(&voters, &self.answering(&voters).await, node) {
-                return Err(objection.into());
-            }
+            self.must_do_without(node, &voters).await?;
             if node == office.me {
                 return match self.cluster.hand_over(None).await {
                     Ok(successor) => Err(Unchanged::NotLeader(successor)),
@@ -271,11 +276,36 @@ impl Members {
         self.bury(node).await
     }
 
-    /// Those of `nodes` that answer now, this one among them. One that was heard of a moment ago may be dead by now.
-    async fn answering(&self, nodes: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    /// Refuses to remove a voter that the others need. One that is being filled is waited for a little: it is no help in an
+    /// election, and should this leader end, there would be nobody to fill it.
+    async fn must_do_without(&self, node: NodeId, voters: &BTreeSet<NodeId>) -> Result<(), Unchanged> {
+        let deadline = Instant::now() + FILL_TIMEOUT;
+        loop {
+            let live = self.answering(voters).await;
+            let able = live.iter().filter(|(_, may_vote)| **may_vote).map(|(node, _)| *node).collect();
+            let Some(lost) = objection(voters, &able, node) else { return Ok(()) };
+            let filling = live.iter().find(|(_, may_vote)| !**may_vote).map(|(node, _)| *node);
+            let Some(filling) =
+                filling.filter(|_| objection(voters, &live.into_keys().collect(), node).is_none())
+            else {
+                return Err(lost.into());
+            };
+            if Instant::now() >= deadline {
+                return Err(Objection::Filling { node, filling }.into());
+            }
+            sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Those of `nodes` that answer now, this one among them, and whether they may vote. One that was heard of a moment ago may be
+    /// dead by now.
+    async fn answering(&self, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, bool> {
         let asked = nodes.iter().map(|node| async {
-            let answers = *node == self.office.me || is_formed(&self.office, *node).await.is_some();
-            answers.then_some(*node)
+            let may_vote = match *node == self.office.me {
+                true => Some(self.office.may_vote()),
+                false => is_formed(&self.office, *node).await.map(|answer| answer.may_vote),
+            };
+            may_vote.map(|may_vote| (*node, may_vote))
         });
         futures::future::join_all(asked).await.into_iter().flatten().collect()
     }
@@ -372,7 +402,9 @@ impl Members {
         let measure = applied_before.replace(applied);
         let membership = self.membership();
         let is_settled = membership.get_joint_config().len() == 1;
-        if is_settled && membership.learner_ids().next().is_none() {
+        let removed_voter =
+            membership.voter_ids().map(NodeId).find(|node| self.belonging().is_removed(*node));
+        if is_settled && membership.learner_ids().next().is_none() && removed_voter.is_none() {
             return Ok(());
         }
         let _desk = self.desk.lock().await;
@@ -381,6 +413,10 @@ impl Members {
         if membership.get_joint_config().len() > 1 {
             tracing::info!("completing a change of members");
             return self.step(ChangeMembers::AddVoterIds(BTreeSet::new())).await;
+        }
+        if let Some(removed) = removed_voter {
+            // It got its vote back from another leader while the state was told that it is gone.
+            return self.remove(removed).await;
         }
         let learners: BTreeSet<NodeId> = membership.learner_ids().map(NodeId).collect();
         if let Some(removed) = learners.iter().find(|node| self.belonging().is_removed(**node)) {

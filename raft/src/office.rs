@@ -389,7 +389,15 @@ pub(crate) fn sight(raft: &Raft) -> Sight {
     let is_caught_up =
         metrics.last_applied.is_some_and(|applied| applied.leader_id.term == metrics.current_term);
     let leader = metrics.current_leader.map(NodeId);
-    Sight { leader, term: metrics.current_term, since_quorum, is_caught_up, members }
+    Sight {
+        leader,
+        term: metrics.current_term,
+        since_quorum,
+        is_caught_up,
+        committed: metrics.cluster_committed.map_or(0, |id| id.index),
+        applied: metrics.last_applied.map_or(0, |id| id.index),
+        members,
+    }
 }
 
 /// Whether a call failed because there was no connection for it.

@@ -10,6 +10,7 @@ use crate::settings::{Settings, SnapshotSettings};
 use crate::types::Raft;
 use crate::way::Way;
 use domain::id::NodeId;
+use domain::limits::NODE_TIMEOUT;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::BasicNode;
 use proto::cluster::{FormationRequest, FormationResponse};
@@ -31,7 +32,7 @@ const FORMATION_ROUNDS: u32 = 8;
 /// Wait before a cluster that could not be joined is asked again, and before that is said again for the same reason.
 const JOIN_INTERVAL: Duration = Duration::from_millis(500);
 const JOIN_REMINDER: Duration = Duration::from_secs(30);
-/// How often a node that knows of no leader asks the others whether it still belongs to them.
+/// How often a node that hears of no leader asks the others whether it still belongs to them.
 const FORLORN_INTERVAL: Duration = Duration::from_secs(1);
 /// An unanswered sign of life is given up after so many intervals.
 const PING_PATIENCE: u32 = 2;
@@ -44,15 +45,16 @@ const STATE_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) async fn keep_in_touch(
     office: Office,
     settings: Settings,
+    state: State,
     mut applied: watch::Receiver<u64>,
     stop: CancellationToken,
 ) {
     let formed = async {
-        form(&office, &settings).await;
+        form(&office, &settings, &state).await;
         if !office.may_vote.load(Ordering::Acquire) {
             // Signs of life go on meanwhile: the leader is to know how far this node is.
             tokio::select! {
-                () = catch_up(&office, applied.clone()) => {}
+                () = catch_up(&office, &state, applied.clone()) => {}
                 () = signs_of_life(&office, &office.contact, &settings, applied.clone()) => {}
             }
         }
@@ -83,7 +85,10 @@ pub(crate) async fn signs_of_life(
         ticks.tick().await;
         contact.follow_office();
         let leader = way.leader();
-        if leader.is_none() && asked.is_none_or(|asked| asked.elapsed() >= FORLORN_INTERVAL) {
+        // A learner holds the last leader it heard of for the leader for as long as it hears of no other.
+        let is_silent = || contact.since_leader().is_none_or(|since| since >= NODE_TIMEOUT);
+        let is_forlorn = leader.is_none_or(|leader| leader != settings.node && is_silent());
+        if is_forlorn && asked.is_none_or(|asked| asked.elapsed() >= FORLORN_INTERVAL) {
             // The others may go on without this node, and tell it when it asks.
             asked = Some(Instant::now());
             way.ask_around().await;
@@ -116,13 +121,27 @@ pub(crate) async fn signs_of_life(
     }
 }
 
-/// Keeps a node that knows nothing out of elections until [`form`] has found out whether it lost its disk. To be called
-/// before the node serves its peers.
-pub(crate) async fn abstain_if_empty(office: &Office, settings: &Settings) {
+/// Keeps a node that knows nothing out of elections until [`form`] has found out whether it lost its disk; and one that was
+/// found to have lost it, until it is filled, also when it is started anew meanwhile. To be called before the node serves
+/// its peers.
+///
+/// # Errors
+/// When the disk fails.
+pub(crate) async fn abstain_if_empty(
+    office: &Office,
+    settings: &Settings,
+    state: &State,
+) -> Result<(), storage::Error> {
     let is_told = !settings.members.is_empty() || settings.join.is_some();
-    if is_told && matches!(office.raft.is_initialized().await, Ok(false)) {
-        abstain(office, true);
+    let is_empty = is_told && matches!(office.raft.is_initialized().await, Ok(false));
+    if is_empty {
+        // The first thing that the leader sends makes the log look like any other.
+        state.set_filling(true)?;
     }
+    if is_empty || state.is_filling()? {
+        abstain(office);
+    }
+    Ok(())
 }
 
 /// Forms the cluster of the first members, or joins one, unless this node knows of it or it exists.
@@ -130,8 +149,12 @@ pub(crate) async fn abstain_if_empty(office: &Office, settings: &Settings) {
 /// All members may do this at once: the entry that founds a cluster is the same for all. A member that has lost its
 /// disk must not, so it asks the others first; and it must not vote or stand for election until it has been filled, since
 /// it no longer knows what it voted for and what it had acknowledged.
-async fn form(office: &Office, settings: &Settings) {
+async fn form(office: &Office, settings: &Settings, state: &State) {
     if office.may_vote.load(Ordering::Acquire) {
+        return;
+    }
+    if matches!(office.raft.is_initialized().await, Ok(true)) {
+        tracing::info!("this node was being filled when it ended; it is filled before it may vote");
         return;
     }
     if let Some(via) = &settings.join {
@@ -156,8 +179,12 @@ async fn form(office: &Office, settings: &Settings) {
             );
             return;
         }
-        if answers.iter().all(Option::is_some) || round >= FORMATION_ROUNDS {
-            abstain(office, false);
+        // Fewer than a majority cannot elect anybody, so it costs nothing to wait for more; and they may all have lost what the
+        // others know.
+        let alike = 1 + answers.iter().flatten().count();
+        let is_known = alike * 2 > members.len();
+        if alike == members.len() || (is_known && round >= FORMATION_ROUNDS) {
+            may_vote(office, state);
             let nodes: BTreeMap<u64, BasicNode> =
                 members.iter().map(|(node, addr)| (node.0, BasicNode::new(addr))).collect();
             if let Err(error) = office.raft.initialize(nodes).await {
@@ -207,24 +234,34 @@ async fn join(office: &Office, settings: &Settings, via: &str) {
 }
 
 /// Waits until this node has applied everything that may have been acknowledged with its help before it lost its disk.
-async fn catch_up(office: &Office, mut applied: watch::Receiver<u64>) {
+async fn catch_up(office: &Office, state: &State, mut applied: watch::Receiver<u64>) {
     loop {
         if let Some(leader) = office.leader().filter(|leader| *leader != office.me)
             && let Ok(index) = office.read_index_of(leader).await
             && applied.wait_for(|applied| *applied >= index).await.is_ok()
         {
             tracing::info!(applied = index, "this node has been filled and may vote again");
-            abstain(office, false);
+            may_vote(office, state);
             return;
         }
         sleep(FORMATION_INTERVAL).await;
     }
 }
 
-/// Whether this node keeps out of elections.
-fn abstain(office: &Office, abstains: bool) {
-    office.may_vote.store(!abstains, Ordering::Release);
-    office.raft.runtime_config().elect(!abstains);
+/// From here on this node keeps out of elections.
+fn abstain(office: &Office) {
+    office.may_vote.store(false, Ordering::Release);
+    office.raft.runtime_config().elect(false);
+}
+
+/// From here on this node takes part in elections.
+fn may_vote(office: &Office, state: &State) {
+    if let Err(error) = state.set_filling(false) {
+        // It is filled once more after the next start, then.
+        tracing::warn!(%error, "cannot note that this node has been filled");
+    }
+    office.may_vote.store(true, Ordering::Release);
+    office.raft.runtime_config().elect(true);
 }
 
 /// What a peer knows of the cluster; `None` when it does not say.

@@ -34,6 +34,10 @@ pub struct Sight {
     /// Whether this node, while it leads, has applied all that was committed before it came into office. Until then its state
     /// is no ground to act on.
     pub is_caught_up: bool,
+    /// Index of the last entry that this node knows to be committed.
+    pub committed: u64,
+    /// Index of the last entry that it has applied.
+    pub applied: u64,
     /// All members.
     pub members: Vec<Member>,
 }

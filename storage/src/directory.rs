@@ -4,6 +4,7 @@
 //! FORMAT       version of this layout
 //! NODE         which node this is the directory of, once that was said
 //! LOCK         locked while a process has the directory open
+//! FILLING      while the node may have lost what it had acknowledged, and has not got it back from the others
 //! CURRENT      name of the live state directory
 //! state-<n>/   the state (sled), and in it
 //!   redo       changes on their way into the state, while they are
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 /// The layout this build writes, and the newest it reads.
 const FORMAT: u32 = 1;
+const FILLING: &str = "FILLING";
 
 pub(crate) fn log(dir: &Path) -> PathBuf {
     dir.join("log")
@@ -140,6 +142,23 @@ fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), Error> {
         .and_then(|()| fs::rename(&written, dir.join(name)))
         .map_err(Error::io(format!("writing {name}")))?;
     sync_dir(dir)
+}
+
+/// Whether [`set_filling`] has said so last.
+pub(crate) fn is_filling(dir: &Path) -> Result<bool, Error> {
+    dir.join(FILLING).try_exists().map_err(Error::io(format!("looking for {FILLING}")))
+}
+
+/// Notes that the node is being filled by others, or that it has been.
+pub(crate) fn set_filling(dir: &Path, is_filling: bool) -> Result<(), Error> {
+    if is_filling {
+        return write_whole(dir, FILLING, "");
+    }
+    match fs::remove_file(dir.join(FILLING)) {
+        Ok(()) => sync_dir(dir),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::io(format!("removing {FILLING}"))(error)),
+    }
 }
 
 /// Notes whose directory this is, or refuses another node's.

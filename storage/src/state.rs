@@ -8,6 +8,7 @@ mod txn; // a change
 use crate::backup;
 use crate::codec::decode_value;
 use crate::digest::Digest;
+use crate::directory;
 use crate::error::Error;
 use crate::flush::{self, Flusher};
 use crate::keyspace::{Keyspace, full_key};
@@ -282,6 +283,23 @@ impl State {
     /// When the disk fails.
     pub fn incoming_snapshot(&self) -> Result<SnapshotWriter, Error> {
         SnapshotWriter::create(Arc::clone(&self.shared))
+    }
+
+    /// Whether this node may have lost what it had acknowledged and has not got it back, as [`State::set_filling`] said last.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn is_filling(&self) -> Result<bool, Error> {
+        directory::is_filling(&self.shared.dir)
+    }
+
+    /// Notes, so that a restart does not forget it, that this node is being filled by others after it began with nothing, or that it
+    /// has been.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn set_filling(&self, is_filling: bool) -> Result<(), Error> {
+        directory::set_filling(&self.shared.dir, is_filling)
     }
 
     /// Why nothing more can be written, once that is so: a flush has failed. What is committed then would never reach the

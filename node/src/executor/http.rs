@@ -15,6 +15,7 @@ use domain::time::{Clock, Timestamp};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::time::Duration;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 /// What every request says it comes from.
@@ -32,6 +33,10 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of any other answer that are read so that its connection can be used again. Beyond this a new
 /// connection is cheaper.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
+/// A timer that is later than this shows that the process was stopped.
+const STOPPED_MIN: Duration = Duration::from_millis(500);
+/// How long it may then take to read what had arrived.
+const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
 /// What the history shows for an attempt that timed out (documented).
 const TIMEOUT_STATUS: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 
@@ -168,12 +173,10 @@ impl HttpClient {
         };
         let timeout_sec = attempt.request.timeout_sec;
         let exchange = self.exchange(attempt.request.method, prepared, attempt.store_response_body);
-        let exchange = tokio::time::timeout(Duration::from_secs(timeout_sec.into()), exchange)
-            .await
-            .unwrap_or_else(|_| {
-                let message = format!("Request timed out after {timeout_sec}s");
-                Exchange::failed(Some(TIMEOUT_STATUS), failure(ErrorKind::Timeout, message))
-            });
+        let exchange = within(Duration::from_secs(timeout_sec.into()), exchange).await.unwrap_or_else(|| {
+            let message = format!("Request timed out after {timeout_sec}s");
+            Exchange::failed(Some(TIMEOUT_STATUS), failure(ErrorKind::Timeout, message))
+        });
         Ok(report(&attempt, started, clock, exchange))
     }
 
@@ -238,6 +241,22 @@ impl HttpClient {
         let body = keep_body.then(|| answer.text());
         Exchange { status: Some(status), failure, body }
     }
+}
+
+/// What comes of `work` within `bound`; `None` if nothing does.
+///
+/// A process that was stopped for a while, with its machine or alone, finds its timers over and what arrived meanwhile unread. What
+/// the target said in time is not given up for that.
+async fn within<T>(bound: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = std::pin::pin!(work);
+    let began = Instant::now();
+    if let Ok(done) = timeout(bound, &mut work).await {
+        return Some(done);
+    }
+    if began.elapsed() < bound + STOPPED_MIN {
+        return None;
+    }
+    timeout(UNREAD_TIMEOUT, work).await.ok()
 }
 
 struct Prepared {

@@ -161,10 +161,16 @@ impl<C: Client> Executor<C> {
             if crate::faults::is_planted("bug::late") {
                 sleeper.sleep(Duration::from_secs(3)).await;
             }
-            let begun = clock.elapsed();
-            let mut as_of = *ordered_at;
+            let mut begun = clock.elapsed();
+            let (mut ready_at, mut as_of) = (*ordered_at, *ordered_at);
             loop {
+                let mut early = Duration::ZERO;
                 let start = |at: Timestamp| {
+                    // The order was given by a clock that was ahead, and has been put right while it had to wait.
+                    early = execution.due.since(at);
+                    if !early.is_zero() {
+                        return Err(Withheld::Wait);
+                    }
                     may_start(&order, as_of)?;
                     in_flight.begin();
                     observe_lateness(execution, at);
@@ -184,11 +190,15 @@ impl<C: Client> Executor<C> {
                         recorder.record(execution, outcome(execution, job, node, *incarnation, report)).await;
                         return Ok(());
                     }
+                    Err(Withheld::Wait) if !early.is_zero() => {
+                        sleeper.sleep(early.min(CONTACT_INTERVAL)).await;
+                        (begun, ready_at, as_of) = (clock.elapsed(), execution.due, execution.due);
+                    }
                     Err(Withheld::Wait) => {
                         sleeper.sleep(CONTACT_INTERVAL).await;
                         // Unlike a busy target, a cluster without a leader can make it a missed one. The wall clock may be why
                         // it had to wait.
-                        as_of = ordered_at.plus(clock.elapsed().saturating_sub(begun));
+                        as_of = ready_at.plus(clock.elapsed().saturating_sub(begun));
                     }
                     Err(Withheld::Skip(reason)) => {
                         recorder.skip(execution, node, *incarnation, clock.now(), reason).await;

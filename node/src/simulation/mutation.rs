@@ -1,6 +1,7 @@
 //! Planted bugs: what the judge must find. Each changes the world around the real code, never the code.
 
 use bytes::Bytes;
+use domain::execution::{AttemptResult, ErrorKind, Failure};
 use domain::job::Delivery;
 use raft::codec;
 use raft::command::{ClaimTarget, Command};
@@ -18,6 +19,10 @@ pub(super) enum Mutation {
     Oversleeps,
     /// Some outcomes never reach the state.
     LosesOutcomes,
+    /// Some successes are recorded as failures.
+    FlipsOutcomes,
+    /// Some failures are not tried again.
+    GivesUp,
     /// Nobody is ever counted as dead.
     NeverExpires,
     /// Nodes count as dead before they know it.
@@ -62,11 +67,20 @@ impl Mutation {
             {
                 outcome.incarnation.0 += 1_000;
                 outcome.attempt += 1_000;
-                if let domain::execution::AttemptResult::Sent { attempt, .. } = &mut outcome.result {
-                    attempt.failure.get_or_insert(domain::execution::Failure {
-                        kind: domain::execution::ErrorKind::Connect,
-                        message: String::new(),
-                    });
+                if let AttemptResult::Sent { attempt, .. } = &mut outcome.result {
+                    attempt
+                        .failure
+                        .get_or_insert(Failure { kind: ErrorKind::Connect, message: String::new() });
+                }
+            }
+            (Self::FlipsOutcomes | Self::GivesUp, Command::Record(outcome))
+                if outcome.execution.at.as_secs().is_multiple_of(7) =>
+            {
+                let AttemptResult::Sent { attempt, retry_at, .. } = &mut outcome.result else { return };
+                if self == Self::GivesUp {
+                    *retry_at = None;
+                } else if attempt.failure.is_none() {
+                    attempt.failure = Some(Failure { kind: ErrorKind::HttpStatus, message: String::new() });
                 }
             }
             (Self::NeverExpires, Command::ExpireNode(expire)) => expire.incarnation.0 += 1_000,

@@ -495,6 +495,8 @@ impl World {
                 .leads
                 .map(|_| if alone { Duration::ZERO } else { self.now().saturating_sub(peer.quorum_acked) }),
             is_caught_up: peer.applied >= peer.leads_from,
+            committed: if self.leader == Some(node) { self.committed() } else { peer.known },
+            applied: peer.applied,
             members: self.peers.keys().map(member).collect(),
         }
     }

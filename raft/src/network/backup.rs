@@ -117,6 +117,7 @@ impl Backup for BackupService {
         if summary.number != header.number {
             return Err(Status::invalid_argument("what arrived is another backup than was announced"));
         }
+        self.must_understand(&summary)?;
         tracing::info!(jobs = summary.jobs, parts = summary.parts, "restoring a backup");
         self.carry_out(&header, &summary, Parts { file, reader: None }).await?;
         tracing::info!("backup restored");
@@ -140,6 +141,17 @@ impl BackupService {
         }
     }
 
+    /// Refuses a backup of a cluster that could do more, before anything is cleared for it.
+    fn must_understand(&self, summary: &Summary) -> Result<(), Status> {
+        let (needed, level) = (summary.level, self.cluster.level().map_err(failed)?);
+        if needed <= level {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "the backup is of feature level {needed}, and this cluster is at level {level}; run justrun cluster upgrade first"
+        )))
+    }
+
     /// Does what the record in the state says is next, until there is none any more.
     async fn carry_out(
         &self,
@@ -154,7 +166,8 @@ impl BackupService {
                 None if begun => return Ok(()),
                 None => Command::BeginRestore(BeginRestore { backup, parts: summary.parts, replaces: None }),
                 Some(known) if known.backup != backup => {
-                    if !header.restart {
+                    // Nobody begins anew twice: another operator may have done so meanwhile, and would answer in kind.
+                    if begun || !header.restart {
                         return Err(other_backup(&known));
                     }
                     let replaces = Some(known.backup);

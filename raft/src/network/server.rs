@@ -296,6 +296,7 @@ impl Cluster for ClusterService {
             let metrics = metrics.borrow_watched();
             metrics.membership_config.membership().get_node(&asks).is_some()
         };
-        Ok(Response::new(FormationResponse { formed: self.office.has_applied(), is_member }))
+        let may_vote = self.office.may_vote.load(Ordering::Acquire);
+        Ok(Response::new(FormationResponse { formed: self.office.has_applied(), is_member, may_vote }))
     }
 }

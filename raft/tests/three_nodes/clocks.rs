@@ -1,6 +1,6 @@
 //! Nodes whose wall clock is wrong.
 
-use crate::nodes::{Nodes, START, create_job, eventually};
+use crate::nodes::{Nodes, START, bootstrap, create_job, eventually};
 use domain::limits::NODE_TIMEOUT;
 use raft::ProposeError;
 use std::time::Duration;
@@ -92,6 +92,55 @@ async fn a_node_that_begins_with_a_wrong_clock_does_nothing() {
         wait_until_astray(&nodes, wrong, false).await;
         nodes.set_up().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_two_clocks_agree_the_cluster_survives_its_leader() {
+    let mut nodes = Nodes::new().await;
+    // Ten seconds apart.
+    for node in 0..3 {
+        nodes.set_clock(node, 10_000 * i64::try_from(node).unwrap());
+        nodes.start(node).await;
+    }
+    eventually("a first leader", || async {
+        let node = nodes.running().into_iter().find(|node| nodes.cluster(*node).status().is_leader());
+        node.filter(|node| !nodes.cluster(*node).contact().is_astray()).ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    let leader = nodes.leader().await;
+    nodes.register(leader).await;
+    nodes.must(leader, bootstrap()).await;
+    let others = [(leader + 1) % 3, (leader + 2) % 3];
+    for node in others {
+        wait_until_astray(&nodes, node, true).await;
+    }
+    nodes.kill(leader);
+    write_through_any(&nodes, &others, 1).await;
+
+    // And a jump of the one that leads.
+    let leader = nodes.leader().await;
+    nodes.set_clock(leader, HOUR_MS);
+    write_through_any(&nodes, &others, 2).await;
+}
+
+/// Makes a job through whichever of these takes it.
+async fn write_through_any(nodes: &Nodes, among: &[usize], job: u64) {
+    eventually("a write", || async {
+        let mut refusals = Vec::new();
+        for node in among {
+            let cluster = nodes.cluster(*node);
+            let written = match cluster.register().await {
+                Ok(_) => cluster.propose(create_job(job, 10)).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match written {
+                Err(error) if !nodes.has_job(*node, job) => refusals.push(error.to_string()),
+                _ => return Ok(()),
+            }
+        }
+        Err(refusals.join("; "))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

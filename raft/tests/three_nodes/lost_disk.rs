@@ -76,6 +76,71 @@ async fn a_node_that_lost_its_disk_elects_nobody_who_lacks_what_it_had_acknowled
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_started_anew_while_it_is_filled_still_does_not_vote() {
+    let mut nodes = Nodes::started().await;
+    let leader = nodes.leader().await;
+    let (empty, lacking) = ((leader + 1) % 3, (leader + 2) % 3);
+    nodes.around(lacking, Mode::Cut);
+    nodes.must(leader, create_job(1, 10)).await;
+    nodes.stop(empty).await;
+    wipe(&nodes, empty);
+    // It hears from the leader, whom it cannot ask how far it has to be filled.
+    nodes.link(empty, leader).set(Mode::Cut);
+    nodes.start(empty).await;
+    eventually("the first entries", || async {
+        let status = nodes.cluster(empty).status();
+        if status.term > 0 && status.applied > 0 { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    nodes.stop(empty).await;
+    nodes.start(empty).await;
+    assert_eq!(support(&nodes, empty).await, None);
+    assert!(!nodes.cluster(empty).status().may_vote);
+
+    nodes.link(empty, leader).set(Mode::Open);
+    eventually("a word", || async { support(&nodes, empty).await.ok_or_else(|| "none".to_owned()) }).await;
+    nodes.stop(empty).await;
+    nodes.start(empty).await;
+    assert!(nodes.cluster(empty).status().may_vote, "it was filled");
+    nodes.around(lacking, Mode::Open);
+    nodes.same_state(&[0, 1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_lost_its_disk_and_reaches_nobody_does_not_think_itself_new() {
+    let mut nodes = Nodes::started().await;
+    let leader = nodes.leader().await;
+    let (empty, lacking) = ((leader + 1) % 3, (leader + 2) % 3);
+    nodes.around(lacking, Mode::Cut);
+    nodes.must(leader, create_job(1, 10)).await;
+    for node in [leader, empty, lacking] {
+        nodes.stop(node).await;
+    }
+    wipe(&nodes, empty);
+    nodes.start(empty).await;
+    let until = Instant::now() + A_WHILE;
+    eventually("a while alone", || async {
+        let status = nodes.cluster(empty).status();
+        assert!(!status.may_vote && status.members.is_empty(), "{status:?}");
+        if Instant::now() > until { Ok(()) } else { Err("not long enough".to_owned()) }
+    })
+    .await;
+
+    // Who comes first lacks what was acknowledged.
+    nodes.around(lacking, Mode::Open);
+    nodes.start(lacking).await;
+    let until = Instant::now() + A_WHILE;
+    eventually("a while without a leader", || async {
+        assert!(!nodes.cluster(lacking).status().is_leader() && !nodes.cluster(empty).status().is_leader());
+        if Instant::now() > until { Ok(()) } else { Err("not long enough".to_owned()) }
+    })
+    .await;
+    nodes.start(leader).await;
+    nodes.same_state(&[0, 1, 2]).await;
+    assert!((0..3).all(|node| nodes.has_job(node, 1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_is_not_there_is_tried_now_and_then() {
     let mut nodes = Nodes::started().await;
     let leader = nodes.leader().await;

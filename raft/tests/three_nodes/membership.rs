@@ -169,6 +169,48 @@ async fn nobody_is_removed_whom_the_quorum_needs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_removed_while_the_quorum_would_need_one_that_is_being_filled() {
+    let mut nodes = Nodes::started().await;
+    let leader = nodes.leader().await;
+    let (empty, dead) = ((leader + 1) % 3, (leader + 2) % 3);
+    nodes.must(leader, create_job(1, 10)).await;
+    nodes.stop(empty).await;
+    fs::remove_dir_all(nodes.data_dir(empty)).unwrap();
+    // Nobody tells it how far it has to be filled.
+    nodes.link(empty, leader).set(Mode::Cut);
+    nodes.link(empty, dead).set(Mode::Cut);
+    nodes.start(empty).await;
+    nodes.kill(dead);
+    let reason = refused(&nodes, leader, MemberChange::Remove(id(dead))).await;
+    assert!(reason.contains(&format!("node {}, which is being filled", id(empty))), "{reason}");
+    nodes.link(empty, leader).set(Mode::Open);
+    remove(&nodes, leader, dead).await;
+    nodes.must(leader, create_job(2, 10)).await;
+    nodes.same_state(&[leader, empty]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_that_is_removed_learns_of_it_though_whom_it_followed_is_dead() {
+    let mut nodes = Nodes::started().await;
+    let leader = nodes.leader().await;
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    // It gets no vote: the leader does not hear how far it is.
+    let gone = 3;
+    nodes.link(gone, leader).set(Mode::Cut);
+    nodes.join(gone, others[0]).await;
+    eventually("a learner that follows the leader", || async {
+        let status = nodes.cluster(gone).status();
+        if status.leader == Some(id(leader)) { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    nodes.around(gone, Mode::Cut);
+    remove(&nodes, others[0], gone).await;
+    nodes.kill(leader);
+    nodes.around(gone, Mode::Open);
+    assert_eq!(dismissed(&nodes, gone).await, Dismissed::Removed(id(gone)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_removed_node_that_comes_back_is_told_and_disturbs_nobody() {
     let mut nodes = Nodes::started().await;
     let leader = nodes.leader().await;

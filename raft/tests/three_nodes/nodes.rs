@@ -403,7 +403,7 @@ pub(crate) fn id(node: usize) -> NodeId {
     NodeId(node as u64 + 1)
 }
 
-fn bootstrap() -> Command {
+pub(crate) fn bootstrap() -> Command {
     Command::Bootstrap(Bootstrap {
         account: Account { id: ACCOUNT, plan: Plan::Scale, email: None, billing: None, created_at: START },
         key: ApiKey {

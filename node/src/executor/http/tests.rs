@@ -227,6 +227,30 @@ async fn a_target_that_stalls_times_out_wherever_it_stalls() {
 }
 
 #[tokio::test]
+async fn what_arrived_while_the_process_was_stopped_is_read() {
+    // From another thread, since this one stands still. Longer than what is read at once.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (asked, is_asked) = tokio::sync::oneshot::channel();
+    let target = std::thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut stream, _) = listener.accept().unwrap();
+        let read = stream.read(&mut [0; 4_096]).unwrap();
+        asked.send(read).unwrap();
+        let body = "x".repeat(1_000_000);
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    let (client, request) = (client(), Request { timeout_sec: 1, ..request(url) });
+    let stop = async {
+        is_asked.await.unwrap();
+        std::thread::sleep(Duration::from_secs(2));
+    };
+    let (report, ()) = join(send(&client, &request), stop).await;
+    target.join().unwrap();
+    assert_eq!((report.attempt.status_code, report.attempt.failure), (Some(200), None));
+}
+
+#[tokio::test]
 async fn a_connection_that_breaks_is_a_failure() {
     let unanswered = Target::answering("", Then::Close).await;
     let (status, kind, message) = failing(&client(), &request(unanswered.url("/"))).await;

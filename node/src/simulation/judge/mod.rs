@@ -137,6 +137,13 @@ impl<'a> Story<'a> {
         self.troubles.iter().all(|(began, over)| to < *began || from > *over)
     }
 
+    /// Whether a node may start without its disk and with a clock that is behind where it was.
+    fn is_past_forgotten(&self) -> bool {
+        let has = |is: fn(&Step) -> bool| self.plan.steps.iter().any(|(_, step)| is(step));
+        has(|step| matches!(step, Step::Kill { disk: Disk::Lost, .. }))
+            && has(|step| matches!(step, Step::Skew { .. }))
+    }
+
     /// Whether there was any trouble.
     fn has_trouble(&self) -> bool {
         self.plan.steps.iter().any(|(_, step)| is_trouble(step))
