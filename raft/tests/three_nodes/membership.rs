@@ -197,7 +197,10 @@ async fn a_learner_that_is_removed_learns_of_it_though_whom_it_followed_is_dead(
     // It gets no vote: the leader does not hear how far it is.
     let gone = 3;
     nodes.link(gone, leader).set(Mode::Cut);
-    nodes.join(gone, others[0]).await;
+    let (mut settings, addr) = (nodes.settings(gone, SECRET), nodes.link(gone, gone).addr.to_string());
+    settings.members.insert(id(gone), addr.clone());
+    nodes.start_with(gone, settings, runtime()).await;
+    change(&nodes, leader, MemberChange::Add { node: id(gone), addr, level: None }).await;
     eventually("a learner that follows the leader", || async {
         let status = nodes.cluster(gone).status();
         if status.leader == Some(id(leader)) { Ok(()) } else { Err(format!("{status:?}")) }
