@@ -5,7 +5,7 @@
 //! is the retry of a failure or takes the place of one that was in flight on a node that died. That a success has a call
 //! and a failure a reason is for [`super::history_agrees`] and [`super::accounted`].
 
-use super::{Instant, Observation, Violation, every_firing_once};
+use super::{Instant, Observation, Violation, every_firing_once, timeline::Timelines};
 use crate::{
     history::{Call, Execution, History, RunAsked},
     time::SECOND_US,
@@ -26,7 +26,8 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     records(history, &mut violations);
 
     let manual = ids(history);
-    let jobs: HashMap<_, _> = history.jobs().map(|job| (job.job.as_str(), job)).collect();
+    // Those that cannot be computed are told of by others.
+    let timelines = Timelines::of(history, observation, &mut Vec::new());
     let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in history.calls() {
         if let Some(execution) = call.execution.as_deref().filter(|execution| manual.contains(execution)) {
@@ -35,13 +36,18 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     }
     for of_run in calls.values_mut() {
         of_run.sort_by_key(|call| call.arrived_us);
-        let known = of_run[0].job.as_deref().and_then(|job| jobs.get(job));
-        if let (Some(job), Some(due_s)) = (known, of_run[0].scheduled_s) {
-            let instant = Instant { job: job.job.clone(), due_s };
-            every_firing_once::doubled(job, &instant, of_run, &observation.disturbed, &mut violations);
+        let known = of_run[0].job.as_deref().and_then(|job| timelines.get(job));
+        if let (Some(timeline), Some(due_s)) = (known, of_run[0].scheduled_s) {
+            let instant = Instant { job: timeline.job.job.clone(), due_s };
+            every_firing_once::doubled(timeline, &instant, of_run, observation, &mut violations);
         }
     }
     violations
+}
+
+/// How many runs were asked for.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    history.runs_asked().count()
 }
 
 /// A request that names itself has one answer.

@@ -136,6 +136,11 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     violations
 }
 
+/// How many instants were called.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    samples(history).len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,6 +8,7 @@ use super::{Instant, Observation, Violation};
 use crate::{
     due::Due,
     history::{Configuration, Edited, History, JobCreated, Stopped},
+    target::FRAIL,
     time::{SECOND_US, micros},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -184,6 +185,11 @@ impl Timeline<'_> {
     /// The longest that an attempt may take by any configuration, in seconds.
     pub(super) fn timeout_sec_max(&self) -> u32 {
         self.spans.iter().map(|span| span.configuration.timeout_sec).max().unwrap_or_default()
+    }
+
+    /// Whether it calls, by any configuration, what misbehaves at times.
+    pub(super) fn calls_frail(&self) -> bool {
+        self.spans.iter().any(|span| span.configuration.path.starts_with(FRAIL))
     }
 
     /// What it may be configured as at the end.
