@@ -56,6 +56,8 @@ pub enum Event {
     Misbehaved(Misbehaved),
     /// A register was asked for or changed.
     Operation(Operation),
+    /// The wall clock of a node was off, and is right again.
+    Skewed(Skewed),
     /// A node was asked for all its jobs at the end of the run.
     ShownBy(ShownBy),
     /// A node's record of a job's executions was compared with another's.
@@ -260,6 +262,19 @@ pub enum Reply {
     Absent,
 }
 
+/// A stretch in which the wall clock of a node was off, by less than what counts as wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skewed {
+    /// Whose.
+    pub node: u64,
+    /// By how much it was ahead; behind, if negative.
+    pub offset_ms: i64,
+    /// From when on.
+    pub from_us: i64,
+    /// Until when.
+    pub until_us: i64,
+}
+
 /// What was done to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -380,6 +395,11 @@ impl History {
     /// When the target did not do what it should.
     pub fn misbehaviour(&self) -> impl Iterator<Item = &Misbehaved> {
         self.events.iter().filter_map(|event| if let Event::Misbehaved(it) = event { Some(it) } else { None })
+    }
+
+    /// When the clocks of nodes were off by less than what counts as wrong.
+    pub fn skews(&self) -> impl Iterator<Item = &Skewed> {
+        self.events.iter().filter_map(|event| if let Event::Skewed(it) = event { Some(it) } else { None })
     }
 
     /// The requests on registers.
@@ -557,6 +577,7 @@ mod tests {
                 operation(OperationKind::Read, acknowledged(Reply::Value("1".into()))),
                 operation(OperationKind::Read, acknowledged(Reply::Absent)),
                 operation(OperationKind::Delete, Outcome::Refused { reason: "503".into() }),
+                Event::Skewed(Skewed { node: 2, offset_ms: -300, from_us: 16, until_us: 17 }),
                 Event::ShownBy(ShownBy { node: 2, asked_us: 18 }),
                 Event::Compared(Compared { job: "job_a".into(), nodes: [1, 2], executions: 7, asked_us: 19 }),
                 Event::Differs(Box::new(Differs {
@@ -586,7 +607,7 @@ mod tests {
         let path = dir.path().join("history.jsonl");
         history.write(&path).unwrap();
         assert_eq!(History::read(&path).unwrap(), history);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 24);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 25);
 
         std::fs::write(&path, "{}\n").unwrap();
         assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));

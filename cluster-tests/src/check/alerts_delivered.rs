@@ -206,10 +206,12 @@ impl<'a> Facts<'a> {
         self.observation.disturbed.iter().chain(&self.observation.outages)
     }
 
-    /// Whether nothing was done to a node for a while before these instants, between them, and since.
+    /// Whether nothing was done to a node or its clock for a while before these instants, between them, and since.
     fn is_calm(&self, from_us: i64, until_us: i64) -> bool {
         let (from_us, until_us) = (from_us - RECORDED_AFTER_US, until_us + RECORDED_AFTER_US);
-        !self.windows().any(|window| window.from_us <= until_us && window.until_us >= from_us)
+        // What ended when is known by the clocks of nodes.
+        let skews = self.observation.skews.iter().map(|skew| &skew.window);
+        !self.windows().chain(skews).any(|window| window.from_us <= until_us && window.until_us >= from_us)
     }
 
     /// When a message about an execution must have arrived.

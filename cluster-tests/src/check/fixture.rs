@@ -44,6 +44,7 @@ pub(crate) fn observation(until_s: i64) -> Observation {
         disturbed: Vec::new(),
         losses: Vec::new(),
         outages: Vec::new(),
+        skews: Vec::new(),
         claim_ahead: Duration::from_secs(2),
         lateness: Vec::new(),
     }

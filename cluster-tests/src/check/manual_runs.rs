@@ -5,7 +5,7 @@
 //! is the retry of a failure or takes the place of one that was in flight on a node that died. That a success has a call
 //! and a failure a reason is for [`super::history_agrees`] and [`super::accounted`].
 
-use super::{Instant, Observation, Violation, every_firing_once, timeline::Timelines};
+use super::{Instant, Observation, Violation, every_firing_once, timeline::Timelines, windows::skew_us};
 use crate::{
     history::{Call, Execution, History, RunAsked},
     time::SECOND_US,
@@ -23,7 +23,7 @@ pub(super) fn ids(history: &History) -> HashSet<&str> {
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     let mut violations = Vec::new();
     answers(history, &mut violations);
-    records(history, &mut violations);
+    records(history, observation, &mut violations);
 
     let manual = ids(history);
     // Those that cannot be computed are told of by others.
@@ -67,7 +67,7 @@ fn answers(history: &History, violations: &mut Vec<Violation>) {
     }
 }
 
-fn records(history: &History, violations: &mut Vec<Violation>) {
+fn records(history: &History, observation: &Observation, violations: &mut Vec<Violation>) {
     let read: HashSet<&str> = history.reads().map(|read| read.job.as_str()).collect();
     let shown: HashMap<&str, &Execution> =
         history.executions().map(|execution| (execution.execution.as_str(), execution)).collect();
@@ -100,8 +100,10 @@ fn records(history: &History, violations: &mut Vec<Violation>) {
     unasked.sort_by_key(|execution| execution.scheduled_s);
     for execution in unasked {
         let of_job = unknown.entry(&execution.job).or_default();
-        let began_us =
-            |asked: &&RunAsked| execution.scheduled_s.map(|due_s| (due_s + 1) * SECOND_US - asked.asked_us);
+        let began_us = |asked: &&RunAsked| {
+            let until_us = (execution.scheduled_s? + 1) * SECOND_US;
+            Some(until_us + skew_us(&observation.skews, until_us) - asked.asked_us)
+        };
         // The latest question that it may be the answer to, so that others are left to those before it.
         let last = of_job.iter().rposition(|asked| began_us(asked).is_some_and(|since_us| since_us >= 0));
         match last {

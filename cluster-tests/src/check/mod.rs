@@ -23,7 +23,9 @@ mod windows; // what is excused when
 pub(crate) mod fixture;
 
 pub use violation::{Instant, Violation};
-pub use windows::{Window, back_us, covered_us, disturbed_windows, loss_windows, outage_windows};
+pub use windows::{
+    Skew, Window, back_us, covered_us, disturbed_windows, loss_windows, outage_windows, skews,
+};
 
 use crate::{history::History, time::micros};
 use std::time::Duration;
@@ -166,6 +168,8 @@ pub struct Observation {
     pub losses: Vec<Window>,
     /// When no quorum ran, so that firings may be recorded as missed, see [`outage_windows`].
     pub outages: Vec<Window>,
+    /// When the clock of a node was off by less than what counts as wrong.
+    pub skews: Vec<Skew>,
     /// How far ahead nodes claim what they will fire: `--claim-ahead-ms`.
     pub claim_ahead: Duration,
     /// What "on time" means in this run.
@@ -189,6 +193,7 @@ impl Observation {
             disturbed: disturbed_windows(history),
             losses: loss_windows(history),
             outages: outage_windows(history, nodes, RECOVERY),
+            skews: skews(history),
             claim_ahead: CLAIM_AHEAD,
             lateness: Vec::new(),
         }

@@ -6,7 +6,10 @@
 //! [`ON_ITS_WAY`], but the first attempt that was about to leave when its node was stopped by a signal, which arrives when the
 //! node runs on. Runs that somebody asked for are made all the same.
 
-use super::{Instant, Observation, Violation, Window, manual_runs, windows};
+use super::{
+    Instant, Observation, Violation, Window, manual_runs,
+    windows::{self, skew_us},
+};
 use crate::{
     history::{Call, History},
     time::micros,
@@ -34,7 +37,9 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     let freezes: Vec<_> = windows::freezes(history).collect();
     let mut violations = Vec::new();
     for stopped in history.stops() {
-        let claimed_us = stopped.acknowledged_us.saturating_add(micros(observation.claim_ahead));
+        // By a clock that is ahead, more is claimed ahead.
+        let ahead_us = micros(observation.claim_ahead) + skew_us(&observation.skews, stopped.acknowledged_us);
+        let claimed_us = stopped.acknowledged_us.saturating_add(ahead_us);
         let silent_us = claimed_us.saturating_add(micros(ON_ITS_WAY));
         let until_us = stopped.resume_asked_us.unwrap_or(i64::MAX);
         for call in calls.get(stopped.job.as_str()).map_or(&[][..], Vec::as_slice) {

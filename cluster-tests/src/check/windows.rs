@@ -1,11 +1,13 @@
 //! When what is otherwise forbidden is excused: stretches of time that follow from the faults.
 
 use crate::{
-    history::{Fault, FaultKind, History, Mode},
+    history::{Fault, FaultKind, History, Mode, Skewed},
     time::{SECOND_US, micros},
 };
 use std::{collections::BTreeSet, time::Duration};
 
+/// Before and after a clock was off: what nodes claim ahead, and a second.
+const SKEW_HOLDS_US: i64 = 3 * SECOND_US;
 /// After a node has died or runs on: until what it held has been given to others.
 const GIVEN_AWAY_AFTER: Duration = Duration::from_secs(5);
 
@@ -130,6 +132,34 @@ pub(super) fn freezes(history: &History) -> impl Iterator<Item = Window> {
     pauses.filter_map(move |pause| Some(Window { from_us: pause.at_us, until_us: runs_on_us(pause)? }))
 }
 
+/// When the clock of a node was off, and by how much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Skew {
+    /// From when to when.
+    pub window: Window,
+    /// By how many microseconds, ahead or behind.
+    pub off_us: i64,
+}
+
+/// All of a history.
+pub fn skews(history: &History) -> Vec<Skew> {
+    let skew = |skewed: &Skewed| Skew {
+        window: Window { from_us: skewed.from_us, until_us: skewed.until_us },
+        off_us: skewed.offset_ms.abs() * 1_000,
+    };
+    history.skews().map(skew).collect()
+}
+
+/// By how much the time that was written down for an instant, or decided on something that was due then, may be off. What a clock
+/// that is ahead has said holds for a while: nodes claim ahead, and the time of the state does not go back.
+pub(super) fn skew_us(skews: &[Skew], at_us: i64) -> i64 {
+    let near = skews.iter().filter(|skew| {
+        let Window { from_us, until_us } = skew.window;
+        (from_us - SKEW_HOLDS_US..=until_us.saturating_add(SKEW_HOLDS_US)).contains(&at_us)
+    });
+    near.map(|skew| skew.off_us).max().unwrap_or_default()
+}
+
 /// When the target refused connections. Some margin, since ends of executions are shown in whole seconds.
 pub(super) fn refusals(history: &History) -> impl Iterator<Item = Window> {
     let refusing = history.misbehaviour().filter(|misbehaved| misbehaved.mode == Mode::Refuse);
@@ -217,6 +247,15 @@ mod tests {
             (1, FaultKind::Resume, 110),
         ]);
         assert_eq!(disturbed_windows(&history), [window(100, 115)]);
+    }
+
+    #[test]
+    fn what_a_clock_that_was_off_has_said_holds_for_a_while() {
+        let (from_us, until_us) = (100 * SECOND_US, 110 * SECOND_US);
+        let skewed = |offset_ms| Event::Skewed(Skewed { node: 1, offset_ms, from_us, until_us });
+        let skews = skews(&History { events: vec![skewed(-300), skewed(200)] });
+        let at = |at_s: i64| skew_us(&skews, at_s * SECOND_US);
+        assert_eq!([96, 97, 105, 113, 114].map(at), [0, 300_000, 300_000, 300_000, 0]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use cluster_tests::{
     Error,
     binary::Binary,
     cluster::Cluster,
-    history::{self, Event, FaultKind, Healed, History, Mode},
+    history::{self, Event, FaultKind, Healed, History, Mode, Skewed},
     target::Target,
     time::{micros, now_us},
 };
@@ -77,6 +77,7 @@ pub(crate) async fn carry_out(
         Fault::ClockBack => {
             wrong_clock(any, -step.fault.jump_ms(step.seed), step.lasting, cluster, history).await?
         }
+        Fault::ClockSkew => skew_clock(any, step, cluster, history).await?,
         Fault::SlowDisk => {
             let points = sync_point(&format!("sleep({})", step.fault.sync_ms(step.seed)));
             stand_still(any, &points, step.lasting, cluster, history).await?;
@@ -173,6 +174,16 @@ async fn wrong_clock(
     history: &mut History,
 ) -> Result<(), Error> {
     stand_still(node, &format!("clock_offset_ms = {offset_ms}\n"), lasting, cluster, history).await
+}
+
+/// A node whose clock is off by less than what counts as wrong goes on, by its own time.
+async fn skew_clock(node: u64, step: &Step, cluster: &Cluster, history: &mut History) -> Result<(), Error> {
+    let (offset_ms, from_us) = (step.fault.skew_ms(step.seed), now_us());
+    cluster.put_faults(node, &format!("clock_offset_ms = {offset_ms}\n"))?;
+    sleep(step.lasting).await;
+    cluster.put_faults(node, "")?;
+    history.record(Event::Skewed(Skewed { node, offset_ms, from_us, until_us: now_us() }));
+    Ok(())
 }
 
 /// What happens when a node's log is synced.

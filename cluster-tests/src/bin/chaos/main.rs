@@ -187,6 +187,9 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     history.events.extend(target.events());
     history.write(&path)?;
 
+    if outcome.is_err() {
+        say("the run did not get to its end; this is what was seen until then");
+    }
     let wanted = verdict::Wanted { asked: &ground.asked, possible: &ground.possible };
     let is_valid = judge(&history, usize::from(arguments.nodes), Some(wanted));
     say(&again);

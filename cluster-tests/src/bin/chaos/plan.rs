@@ -22,6 +22,7 @@ pub(crate) enum Fault {
     LoseDisk,
     ClockForward,
     ClockBack,
+    ClockSkew,
     SlowDisk,
     FsyncFails,
     NetSlow,
@@ -60,6 +61,11 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
         "the clock of the leader or a follower jumps ahead, by seconds or by hours, and later back",
     ),
     (Fault::ClockBack, "clock-back", "the same clock jumps back, by seconds or by hours, and later forward"),
+    (
+        Fault::ClockSkew,
+        "clock-skew",
+        "the same clock is off by 100 to 900 ms, less than what counts as wrong, in either direction",
+    ),
     (Fault::SlowDisk, "slow-disk", "the log of the leader or a follower takes 30 to 300 ms to sync"),
     (
         Fault::FsyncFails,
@@ -97,6 +103,8 @@ const LASTING_MS: std::ops::RangeInclusive<u64> = 500..=12_000;
 /// How far clocks jump.
 const JUMP_MS_MIN: f64 = 2_000.0;
 const JUMP_MS_MAX: f64 = 7_200_000.0;
+/// How far clocks are off that do not count as wrong, which they do from a second on.
+const SKEW_MS: std::ops::RangeInclusive<i64> = 100..=900;
 /// See [`Fault::sync_ms`].
 const SLOW_SYNC_MS: std::ops::RangeInclusive<u64> = 30..=300;
 
@@ -210,6 +218,13 @@ impl Fault {
         (JUMP_MS_MIN * (JUMP_MS_MAX / JUMP_MS_MIN).powf(exponent)).round() as i64
     }
 
+    /// By how much a clock is off that does not count as wrong; ahead, or behind if negative.
+    pub(crate) fn skew_ms(self, seed: u64) -> i64 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let off_ms = random.random_range(SKEW_MS);
+        if random.random() { off_ms } else { -off_ms }
+    }
+
     /// How long a slow disk takes to sync.
     pub(crate) fn sync_ms(self, seed: u64) -> u64 {
         StdRng::seed_from_u64(seed).random_range(SLOW_SYNC_MS)
@@ -217,7 +232,10 @@ impl Fault {
 
     /// Whether it is put into the process, which a build that is shipped does not allow.
     pub(crate) fn needs_faults(self) -> bool {
-        matches!(self, Self::ClockForward | Self::ClockBack | Self::SlowDisk | Self::FsyncFails)
+        matches!(
+            self,
+            Self::ClockForward | Self::ClockBack | Self::ClockSkew | Self::SlowDisk | Self::FsyncFails
+        )
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -290,6 +308,13 @@ mod tests {
                 .iter()
                 .all(|(_, name, what)| help().contains(&format!("{name} ")) && help().contains(what))
         );
+    }
+
+    #[test]
+    fn clocks_are_off_in_either_direction() {
+        let skews: Vec<_> = (0..200).map(|seed| Fault::ClockSkew.skew_ms(seed)).collect();
+        assert!(skews.iter().all(|skew_ms| (100..=900).contains(&skew_ms.abs())));
+        assert!(skews.iter().any(|skew_ms| *skew_ms > 0) && skews.iter().any(|skew_ms| *skew_ms < 0));
     }
 
     #[test]

@@ -35,7 +35,11 @@ pub(crate) fn troubled(history: &History, before: Duration, after: Duration) -> 
         from_us: Window::around(fault.at_us, before, before).from_us,
         until_us: Window::around(back_us(history, fault), after, after).until_us,
     };
-    history.faults().filter(|fault| goes_away(fault.kind)).map(window).collect()
+    let skewed = history.skews().map(|skewed| Window {
+        from_us: Window::around(skewed.from_us, before, before).from_us,
+        until_us: Window::around(skewed.until_us, after, after).until_us,
+    });
+    history.faults().filter(|fault| goes_away(fault.kind)).map(window).chain(skewed).collect()
 }
 
 /// The page, and whether all is well.
