@@ -3,12 +3,16 @@
 //! An execution that the API calls a success has a call that was answered well, of the attempt it names. One that it calls failed
 //! has what the failure says: a call of that attempt that was answered otherwise or not at all, or a target that refused the connection,
 //! and as many attempts as the job wants. What is lost with its node ends while a process may have been given up. A call that was
-//! answered well is a success in the API; a job sent at most once may instead be failed with `node_lost` if the call may have been in
-//! flight in a disturbed window, and any job with `timeout` if its node was stopped by a signal then, and had waited for longer than
+//! answered well is a success in the API; a job sent at most once, or paused by then, may instead be failed with `node_lost` if the call
+//! may have been in flight in a disturbed window, and any job with `timeout` if its node was stopped by a signal then, and had waited for longer than
 //! that when it ran on. No instant has two executions, none is left
 //! unfinished beyond the job's timeout, and both sides name the same instant.
 
-use super::{Instant, Observation, Violation, Window, timeline::Timelines, windows};
+use super::{
+    Instant, Observation, Violation, Window,
+    timeline::{Timeline, Timelines},
+    windows,
+};
 use crate::{
     history::{Call, Delivery, Execution, History, JobRead},
     time::{SECOND_US, micros},
@@ -138,10 +142,7 @@ impl Facts<'_> {
             "connect" => timeline.calls_frail() && within(&self.refusals) || within(disturbed),
             "node_lost" => {
                 let is_given_up = within(&self.observation.losses) || within(&self.observation.outages);
-                // What was lost with its node is not tried again once the job is paused.
-                let due_us = execution.scheduled_s.unwrap_or_default() * SECOND_US;
-                let stopped = |ended_us| timeline.is_stopped_between(due_us, ended_us + SECOND_US);
-                is_given_up && (job.delivery == Delivery::AtMostOnce || ended_us.is_some_and(stopped))
+                is_given_up && may_stay_lost(timeline, execution)
             }
             _ => false,
         };
@@ -169,7 +170,7 @@ impl Facts<'_> {
         let job = self.jobs.get(read.job.as_str());
         let lost = |shown: &&&Execution| {
             job.is_some_and(|timeline| {
-                timeline.job.delivery == Delivery::AtMostOnce
+                may_stay_lost(timeline, shown)
                     && self.observation.may_be_lost(call.arrived_us, timeline.timeout_sec_max())
             }) && shown.error_kind.as_deref() == Some("node_lost")
         };
@@ -191,6 +192,14 @@ impl Facts<'_> {
             }),
         }
     }
+}
+
+/// Whether an execution that was lost with its node is not tried again: by its delivery, or because the job was paused or deleted by
+/// then.
+fn may_stay_lost(timeline: &Timeline<'_>, execution: &Execution) -> bool {
+    let due_us = execution.scheduled_s.unwrap_or_default() * SECOND_US;
+    let is_stopped = |ended_s: i64| timeline.is_stopped_between(due_us, (ended_s + 1) * SECOND_US);
+    timeline.job.delivery == Delivery::AtMostOnce || execution.finished_s.is_some_and(is_stopped)
 }
 
 fn two_executions(history: &History) -> Vec<Violation> {
@@ -414,6 +423,31 @@ mod tests {
         assert_eq!(shown("timeout", 6, true), forgotten("failed"));
         assert_eq!(shown("timeout", 12, true), forgotten("failed"));
         assert_eq!(shown("connect", 8, true), forgotten("failed"));
+    }
+
+    #[test]
+    fn what_was_answered_to_a_node_that_was_lost_is_not_tried_again_in_a_pause() {
+        // Called at T0+2; the node was cut off from T0+1 on, until T0+10 at the latest.
+        let shown = |stop_s: i64, cut_s: i64| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(job("a")));
+            history.record(Event::Call(call("a", T0_S + 2, "x").build()));
+            let asked_us = (T0_S + 40) * SECOND_US;
+            history.record(Event::JobRead(JobRead { job: "a".to_owned(), asked_us }));
+            let lost = fixture::failed("a", T0_S + 2, "x", "node_lost");
+            history.record(Event::Execution(Execution { finished_s: Some(T0_S + cut_s + 4), ..lost }));
+            history.record(Event::Stopped(fixture::stopped("a", T0_S + stop_s, None)));
+            let cut = vec![Window {
+                from_us: (T0_S + cut_s) * SECOND_US,
+                until_us: (T0_S + cut_s + 9) * SECOND_US,
+            }];
+            check(&history, &Observation { disturbed: cut.clone(), losses: cut, ..observation(T0_S + 40) })
+        };
+        assert_eq!((shown(1, 1), shown(4, 1)), (vec![], vec![]));
+        // Nothing was done to a node while it was called.
+        assert_eq!(shown(20, 20), forgotten("failed"));
+        // The job was not paused by then.
+        assert_eq!(shown(15, 1).len(), 2);
     }
 
     #[test]
