@@ -133,6 +133,18 @@ impl Registers {
         Ok(operations)
     }
 
+    /// Waits until a client has met with an answer that it can make no sense of; for ever, if none does.
+    pub async fn failure(&mut self) -> Error {
+        while let Some(ended) = self.processes.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(error) => return Error::Input(error.to_string()),
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Lets every client finish its last operation, and gives what happened, in whatever state the cluster is.
     pub async fn break_off(mut self) -> Vec<Operation> {
         // A client that made no sense of its last answer has said so, or would now.

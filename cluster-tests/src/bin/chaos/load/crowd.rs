@@ -8,7 +8,7 @@ use cluster_tests::{
     registers::{Node, Registers},
     target::Target,
 };
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 /// How long those are waited for who are to stop where they are. A request to a node that does not answer is given up sooner.
@@ -47,14 +47,27 @@ impl Crowd {
         crowd
     }
 
-    /// Waits until one of the people fails; for ever, if none does.
+    /// Waits until one of them fails; for ever, if none does.
     pub(crate) async fn failure(&mut self) -> Error {
-        while let Some(ended) = self.people.join_next().await {
-            if let Err(error) = outcome(ended) {
-                return error;
+        let Self { people, registers, .. } = self;
+        let of_people = async {
+            while let Some(ended) = people.join_next().await {
+                if let Err(error) = outcome(ended) {
+                    return error;
+                }
             }
+            pending().await
+        };
+        let of_registers = async {
+            match registers {
+                Some(registers) => registers.failure().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            error = of_people => error,
+            error = of_registers => error,
         }
-        std::future::pending().await
     }
 
     /// Lets everybody finish what they are at, reads all registers on each of `nodes`, and gives what was done.
@@ -93,4 +106,83 @@ impl Crowd {
 
 fn outcome(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(), Error> {
     ended.map_err(|error| Error::Input(format!("a user failed: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Router, http::StatusCode};
+    use cluster_tests::{client::Client, registers::Settings};
+    use tokio::net::TcpListener;
+
+    /// A node that has one answer to everything.
+    async fn node(servers: &mut JoinSet<()>, status: StatusCode) -> Api {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let router = Router::new().fallback(move || async move { status });
+        servers.spawn(async { axum::serve(listener, router).await.unwrap() });
+        Api::new(Client::new(Duration::from_secs(5)), url, "key")
+    }
+
+    fn registers(api: &Api, processes: u64) -> Registers {
+        let settings = Settings {
+            registers: 1,
+            processes,
+            per_second: 100,
+            deletes_per_thousand: 5,
+            timeout: Duration::from_secs(5),
+            seed: 1,
+        };
+        Registers::start(&[(1, api.clone())], settings).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_makes_no_sense_ends_the_run_at_once() {
+        let mut servers = JoinSet::new();
+        let target = Target::start().unwrap();
+        let (well, refusing) = (
+            node(&mut servers, StatusCode::BAD_GATEWAY).await,
+            node(&mut servers, StatusCode::BAD_REQUEST).await,
+        );
+        // The users and callers, and then the clients of registers alone.
+        for (users, of_people, of_registers) in [(1, &refusing, &well), (0, &well, &refusing)] {
+            let registers = registers(of_registers, 2);
+            let mut crowd = Crowd::start(
+                users,
+                1,
+                std::slice::from_ref(of_people),
+                &target,
+                &["job_a".to_owned()],
+                registers,
+            );
+            let error = timeout(Duration::from_secs(20), crowd.failure()).await.unwrap();
+            assert!(matches!(error, Error::Answered { status: 400, .. }), "{error}");
+            drop(crowd);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_is_known_though_nobody_has_answered() {
+        let mut servers = JoinSet::new();
+        let target = Target::start().unwrap();
+        let refusing = node(&mut servers, StatusCode::BAD_REQUEST).await;
+        let mut crowd = Crowd::start(
+            4,
+            1,
+            std::slice::from_ref(&refusing),
+            &target,
+            &["job_a".to_owned()],
+            registers(&refusing, 1),
+        );
+        let mut asked = 0;
+        // The callers fail one after the other, each at its first run.
+        while let Some(ended) = timeout(Duration::from_secs(20), crowd.people.join_next()).await.unwrap() {
+            outcome(ended).unwrap_err();
+            asked += 1;
+        }
+        assert_eq!(asked, 8);
+        let events = crowd.break_off().await;
+        let is_unknown = |event: &Event| matches!(event, Event::RunAsked(asked) if asked.execution.is_none());
+        assert_eq!((events.len(), events.iter().filter(|event| is_unknown(event)).count()), (4, 4));
+    }
 }
