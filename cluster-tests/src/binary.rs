@@ -4,14 +4,18 @@ use crate::Error;
 use std::{
     env, fmt,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
+use tokio::time::timeout;
 
 /// Names a binary to use instead of the one beside the harness.
 pub const BINARY_VARIABLE: &str = "JUSTRUN_BIN";
 /// The same for the binary that has faults.
 pub const FAULTS_BINARY_VARIABLE: &str = "JUSTRUN_FAULTS_BIN";
+
+/// A node that refuses its settings says so at once.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// A build profile of the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub struct Binary {
     pub path: PathBuf,
     /// Time since it was built, so that a report shows what it speaks of.
     pub age: Option<Duration>,
+    /// Whether it follows a file of faults. A build that is shipped refuses to.
+    pub takes_faults: bool,
 }
 
 impl fmt::Display for Binary {
@@ -74,7 +80,8 @@ impl Binary {
     /// # Errors
     /// As [`Binary::locate`].
     pub fn with_faults(profile: Option<Profile>) -> Result<Self, Error> {
-        Self::find(FAULTS_BINARY_VARIABLE, "justrun-faults", &["--features", "faults"], profile)
+        let found = Self::find(FAULTS_BINARY_VARIABLE, "justrun-faults", &["--features", "faults"], profile)?;
+        Ok(Self { takes_faults: true, ..found })
     }
 
     fn find(variable: &str, name: &str, flags: &[&str], profile: Option<Profile>) -> Result<Self, Error> {
@@ -96,10 +103,38 @@ impl Binary {
         Ok(Self::at(path))
     }
 
-    /// The binary at `path`.
+    /// The binary at `path`, as one that takes no faults.
     pub fn at(path: PathBuf) -> Self {
         let built = path.metadata().and_then(|metadata| metadata.modified()).ok();
-        Self { age: built.and_then(|built| built.elapsed().ok()), path }
+        Self { age: built.and_then(|built| built.elapsed().ok()), path, takes_faults: false }
+    }
+
+    /// The same binary, after a look whether it takes faults: it is started as a node that cannot have its folder, with a file of
+    /// faults, and says which of the two it minds.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Deadline`] if it starts all the same.
+    pub async fn probe(self) -> Result<Self, Error> {
+        let mut command = tokio::process::Command::new(&self.path);
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("JUSTRUN_")) {
+            command.env_remove(name);
+        }
+        command
+            .args(["server", "--node-id", "1", "--data-dir", "/dev/null/none"])
+            .args(["--api-addr", "127.0.0.1:0", "--rpc-addr", "127.0.0.1:0", "--cluster", "1=127.0.0.1:1"])
+            .args(["--environment", "development", "--faults-file", "/dev/null/none"])
+            .env("JUSTRUN_CLUSTER_SECRET", "a secret of nobody and for nothing")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let what = || format!("probe {}", self.path.display());
+        let output = timeout(REFUSAL_DEADLINE, command.output()).await.map_err(|_| Error::Deadline {
+            what: format!("end of {}", self.path.display()),
+            deadline: REFUSAL_DEADLINE,
+            seen: "it runs in a folder that cannot be".to_owned(),
+        })?;
+        let output = output.map_err(Error::io(what()))?;
+        let takes_faults = !String::from_utf8_lossy(&output.stderr).contains("faults-file");
+        Ok(Self { takes_faults, ..self })
     }
 }
 
@@ -132,6 +167,7 @@ fn build(name: &str, flags: &[&str], target_dir: &Path, profile: Profile) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn tests_and_binaries_find_the_target_folder() {
@@ -142,5 +178,21 @@ mod tests {
         check("/t/release/deps/smoke-1", None, "/t", Profile::Release);
         check("/t/release/bench", None, "/t", Profile::Release);
         check("/t/debug/bench", Some(Profile::Release), "/t", Profile::Release);
+    }
+
+    #[tokio::test]
+    async fn a_build_that_refuses_faults_is_known_by_what_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        for (said, takes_faults) in [
+            ("justrun: --faults-file is for tests, and this build has no faults", false),
+            ("error: unexpected argument '--faults-file' found", false),
+            ("cannot make /dev/null/none: Not a directory", true),
+        ] {
+            let path = dir.path().join(format!("justrun-{takes_faults}-{}", said.len()));
+            std::fs::write(&path, format!("#!/bin/sh\ncat >&2 <<'END'\n{said}\nEND\nexit 2\n")).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let probed = Binary::at(path.clone()).probe().await.unwrap();
+            assert_eq!((probed.takes_faults, probed.path), (takes_faults, path), "{said}");
+        }
     }
 }

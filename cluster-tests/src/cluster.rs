@@ -1,6 +1,7 @@
 //! A cluster of real `justrun server` processes on the loopback interface.
 
 mod members; // nodes that join and leave
+mod opinion; // of its histories, by the service itself
 
 use crate::{
     Error,
@@ -52,8 +53,6 @@ pub struct Settings {
     pub flags: Vec<String>,
     /// The nodes' own network; without it all are on the loopback interface.
     pub net: Option<Arc<Net>>,
-    /// Whether the binary is one that faults can be put into.
-    pub has_faults: bool,
     /// Whether each node has a small disk of its own, which can be filled.
     pub disks: bool,
 }
@@ -62,7 +61,7 @@ impl Settings {
     /// Three nodes without limits on requests, which a run would soon reach.
     pub fn new(binary: Binary) -> Self {
         let flags = ["--rate-limit-general=0", "--rate-limit-run=0"].map(str::to_owned).to_vec();
-        Self { binary, nodes: 3, flags, net: None, has_faults: false, disks: false }
+        Self { binary, nodes: 3, flags, net: None, disks: false }
     }
 }
 
@@ -166,6 +165,11 @@ impl Cluster {
     /// The APIs of the nodes that were not stopped.
     pub fn apis(&self) -> Vec<Api> {
         self.running().into_iter().map(|id| self.api(id)).collect()
+    }
+
+    /// The nodes that were not stopped, each with its API.
+    pub fn nodes(&self) -> Vec<(u64, Api)> {
+        self.running().into_iter().map(|id| (id, self.api(id))).collect()
     }
 
     /// A node's process id; none while it is stopped.
@@ -330,8 +334,11 @@ impl Cluster {
     /// Puts faults into a node, in place of those it has; see `node/src/faults.rs`. It has them within a moment.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Input`] if what it is started as takes none.
     pub fn put_faults(&self, id: u64, faults: &str) -> Result<(), Error> {
+        if !self.binary_of(id).takes_faults {
+            return Err(Error::Input(format!("node {id} is of a build that takes no faults")));
+        }
         // Under its name it is whole.
         let (path, draft) = (self.faults_path(id), self.faults_path(id).with_extension("draft"));
         std::fs::write(&draft, faults).map_err(Error::io("write a file of faults"))?;
@@ -364,6 +371,11 @@ impl Cluster {
     pub fn restart_as(&mut self, id: u64, binary: &Binary) -> Result<Fault, Error> {
         self.node_mut(id).binary = Some(binary.clone());
         self.restart(id)
+    }
+
+    /// What a node is started as.
+    fn binary_of(&self, id: u64) -> &Binary {
+        self.node(id).binary.as_ref().unwrap_or(&self.settings.binary)
     }
 
     /// What nodes are started as, unless they were told otherwise.
@@ -446,10 +458,10 @@ impl Cluster {
         let whose = self.whose(id);
         let (api, rpc) = (self.node(id).api, self.node(id).rpc);
 
-        let program = &self.node(id).binary.as_ref().unwrap_or(&self.settings.binary).path;
+        let binary = self.binary_of(id);
         let mut command = match &self.settings.net {
-            Some(net) => net.command(id, program),
-            None => Command::new(program),
+            Some(net) => net.command(id, &binary.path),
+            None => Command::new(&binary.path),
         };
         // The settings of whoever runs the harness must not leak into what is tested.
         for (name, _) in env::vars_os() {
@@ -458,7 +470,7 @@ impl Cluster {
             }
         }
         command.arg("server");
-        if self.settings.has_faults {
+        if binary.takes_faults {
             command.arg("--faults-file").arg(self.faults_path(id));
         }
         command
@@ -577,7 +589,7 @@ mod tests {
         let path = dir.path().join("justrun");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        Cluster::start(Settings::new(Binary { path, age: None })).unwrap()
+        Cluster::start(Settings::new(Binary::at(path))).unwrap()
     }
 
     #[test]
@@ -620,6 +632,35 @@ mod tests {
         let folder = cluster.dir().to_owned();
         cluster.finish().await.unwrap();
         assert!(!folder.exists());
+    }
+
+    #[tokio::test]
+    async fn only_a_build_that_takes_faults_is_told_of_a_file_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut cluster = cluster_of(r#"echo "$@"; exec sleep 60"#, &dir);
+        let plain = cluster.binary().clone();
+        let told = async |cluster: &Cluster, node: u64, lines: usize| {
+            let log = cluster.log_path(node);
+            eventually("log", Duration::from_secs(5), async || {
+                let text = fs::read_to_string(&log).unwrap_or_default();
+                let found = text.lines().filter(|line| line.starts_with("server ")).count();
+                if found == lines { Ok(text) } else { Err(text) }
+            })
+            .await
+            .unwrap()
+        };
+        assert!(!told(&cluster, 2, 1).await.contains("--faults-file"));
+        assert!(matches!(cluster.put_faults(2, ""), Err(Error::Input(_))));
+        cluster.kill(2).await.unwrap();
+        cluster.restart_as(2, &Binary { takes_faults: true, ..plain.clone() }).unwrap();
+        cluster.put_faults(2, "clock_offset_ms = 1").unwrap();
+        let flag = format!("--faults-file {}", cluster.faults_path(2).display());
+        assert!(told(&cluster, 2, 2).await.lines().last().unwrap().contains(&flag));
+        cluster.kill(2).await.unwrap();
+        cluster.restart_as(2, &plain).unwrap();
+        assert!(!told(&cluster, 2, 3).await.lines().last().unwrap().contains("--faults-file"));
+        assert!(matches!(cluster.put_faults(2, ""), Err(Error::Input(_))));
+        cluster.finish().await.unwrap();
     }
 
     #[tokio::test]

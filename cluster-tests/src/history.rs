@@ -1,9 +1,11 @@
 //! What happened in one run, on one clock, in one file.
 
 mod changes; // by users
+mod judged; // by the harness and the service itself, while the run went on
 mod messages; // to channels
 
-pub use changes::{Configuration, Edited, RunAsked, Shown, Stop, Stopped};
+pub use changes::{Configuration, Edited, RunAsked, Shown, ShownBy, Stop, Stopped};
+pub use judged::{Compared, Differs, Healed, Proven};
 pub use messages::{Alert, Channel, Misbehaved, Mode};
 
 use crate::{Error, time::now_us};
@@ -54,6 +56,18 @@ pub enum Event {
     Misbehaved(Misbehaved),
     /// A register was asked for or changed.
     Operation(Operation),
+    /// The wall clock of a node was off, and is right again.
+    Skewed(Skewed),
+    /// A node was asked for all its jobs at the end of the run.
+    ShownBy(ShownBy),
+    /// A node's record of a job's executions was compared with another's.
+    Compared(Compared),
+    /// What two nodes show of an execution is not the same.
+    Differs(Box<Differs>),
+    /// A fault is over, and what it broke is whole again.
+    Healed(Healed),
+    /// The service was asked to prove its histories complete.
+    Proven(Proven),
 }
 
 /// A promise: from here on this job fires.
@@ -248,6 +262,19 @@ pub enum Reply {
     Absent,
 }
 
+/// A stretch in which the wall clock of a node was off, by less than what counts as wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skewed {
+    /// Whose.
+    pub node: u64,
+    /// By how much it was ahead; behind, if negative.
+    pub offset_ms: i64,
+    /// From when on.
+    pub from_us: i64,
+    /// Until when.
+    pub until_us: i64,
+}
+
 /// What was done to a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
@@ -370,9 +397,41 @@ impl History {
         self.events.iter().filter_map(|event| if let Event::Misbehaved(it) = event { Some(it) } else { None })
     }
 
+    /// When the clocks of nodes were off by less than what counts as wrong.
+    pub fn skews(&self) -> impl Iterator<Item = &Skewed> {
+        self.events.iter().filter_map(|event| if let Event::Skewed(it) = event { Some(it) } else { None })
+    }
+
     /// The requests on registers.
     pub fn operations(&self) -> impl Iterator<Item = &Operation> {
         self.events.iter().filter_map(|event| if let Event::Operation(it) = event { Some(it) } else { None })
+    }
+
+    /// The nodes that were asked for all jobs at the end. Histories of earlier harnesses do not say.
+    pub fn shown_by(&self) -> impl Iterator<Item = &ShownBy> {
+        self.events.iter().filter_map(|event| if let Event::ShownBy(it) = event { Some(it) } else { None })
+    }
+
+    /// The comparisons of executions between nodes.
+    pub fn comparisons(&self) -> impl Iterator<Item = &Compared> {
+        self.events.iter().filter_map(|event| if let Event::Compared(it) = event { Some(it) } else { None })
+    }
+
+    /// The executions of which nodes show different things.
+    pub fn differences(&self) -> impl Iterator<Item = &Differs> {
+        self.events
+            .iter()
+            .filter_map(|event| if let Event::Differs(it) = event { Some(it.as_ref()) } else { None })
+    }
+
+    /// The faults that are over.
+    pub fn healed(&self) -> impl Iterator<Item = &Healed> {
+        self.events.iter().filter_map(|event| if let Event::Healed(it) = event { Some(it) } else { None })
+    }
+
+    /// What the service says of its own histories.
+    pub fn proofs(&self) -> impl Iterator<Item = &Proven> {
+        self.events.iter().filter_map(|event| if let Event::Proven(it) = event { Some(it) } else { None })
     }
 
     /// Writes one JSON object a line.
@@ -518,13 +577,37 @@ mod tests {
                 operation(OperationKind::Read, acknowledged(Reply::Value("1".into()))),
                 operation(OperationKind::Read, acknowledged(Reply::Absent)),
                 operation(OperationKind::Delete, Outcome::Refused { reason: "503".into() }),
+                Event::Skewed(Skewed { node: 2, offset_ms: -300, from_us: 16, until_us: 17 }),
+                Event::ShownBy(ShownBy { node: 2, asked_us: 18 }),
+                Event::Compared(Compared { job: "job_a".into(), nodes: [1, 2], executions: 7, asked_us: 19 }),
+                Event::Differs(Box::new(Differs {
+                    job: "job_a".into(),
+                    execution: "exec_a".into(),
+                    nodes: [1, 2],
+                    shown: [None, None],
+                    asked_us: 19,
+                })),
+                Event::Healed(Healed {
+                    fault: "kill-all".into(),
+                    leader: 1,
+                    lasting_us: 20,
+                    at_us: 21,
+                    ready_us: 22,
+                    whole_us: 23,
+                }),
+                Event::Proven(Proven {
+                    node: 3,
+                    verdict: "complete".into(),
+                    instants: 24,
+                    said: String::new(),
+                }),
             ],
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("history.jsonl");
         history.write(&path).unwrap();
         assert_eq!(History::read(&path).unwrap(), history);
-        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 19);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 25);
 
         std::fs::write(&path, "{}\n").unwrap();
         assert!(matches!(History::read(&path), Err(Error::Input(text)) if text.contains("line 1")));

@@ -15,8 +15,8 @@ use tokio::process::{Child, Command};
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A process that dies with the harness: with a panic, because it is killed on drop; with Ctrl-C or an
-/// outer `timeout`, because it stays in the harness's process group; and when the harness alone is
-/// killed, because a watchdog then sees its pipe close.
+/// outer `timeout`, because it stays in the harness's process group; and however else the harness ends,
+/// because a watchdog, which only SIGKILL ends, then sees its pipe close.
 #[derive(Debug)]
 pub struct NodeProcess {
     child: Child,
@@ -123,7 +123,8 @@ struct Watchdog(StdChild);
 impl Watchdog {
     fn over(pid: u32) -> Result<Self, Error> {
         StdCommand::new("sh")
-            .args(["-c", r#"read -r _; kill -9 "$0""#, &pid.to_string()])
+            // A signal for the whole group is no reason to leave its node alone.
+            .args(["-c", r#"trap '' INT TERM HUP; read -r _; kill -9 "$0""#, &pid.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -189,6 +190,35 @@ mod tests {
         let pid = process.pid().unwrap();
         drop(process);
         becomes(pid, &[None, Some('Z')]).await;
+    }
+
+    /// The signals that a process ignores, as in `/proc/<pid>/status`.
+    fn ignored(pid: u32) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn a_signal_for_the_whole_group_does_not_end_the_watchdog() {
+        let mut child = sleeper().kill_on_drop(true).spawn().unwrap();
+        let mut watchdog = Watchdog::over(child.id().unwrap()).unwrap();
+        let signals = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
+        let wanted: u64 = signals.iter().map(|signal| 1 << (*signal as u64 - 1)).sum();
+        eventually("ignored signals", Duration::from_secs(5), async || {
+            let found = ignored(watchdog.0.id());
+            if found & wanted == wanted { Ok(()) } else { Err(format!("{found:x}")) }
+        })
+        .await
+        .unwrap();
+        for signal in signals {
+            signal::kill(Pid::from_raw(watchdog.0.id().cast_signed()), signal).unwrap();
+        }
+        assert!(watchdog.0.try_wait().unwrap().is_none());
+        drop(watchdog.0.stdin.take());
+        let status = tokio::time::timeout(Duration::from_secs(5), child.wait()).await.unwrap().unwrap();
+        assert_eq!(status.signal(), Some(9));
+        watchdog.dismiss();
     }
 
     #[tokio::test]

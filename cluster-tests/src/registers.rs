@@ -115,12 +115,8 @@ impl Registers {
     /// # Errors
     /// An answer that a client could make no sense of. [`Error::Input`] if one panicked.
     pub async fn stop(mut self, nodes: &[Node]) -> Result<Vec<Operation>, Error> {
-        self.scene.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.processes.join_next().await {
-            ended.map_err(|error| Error::Input(error.to_string()))??;
-        }
-        let mut operations =
-            std::mem::take(&mut *self.scene.operations.lock().expect("nobody panics with it"));
+        self.settle().await?;
+        let mut operations = self.scene.take_operations();
         let is_create = |operation: &&Operation| matches!(operation.kind, OperationKind::Create { .. });
         let created: Vec<_> = operations
             .iter()
@@ -135,6 +131,34 @@ impl Registers {
             }
         }
         Ok(operations)
+    }
+
+    /// Waits until a client has met with an answer that it can make no sense of; for ever, if none does.
+    pub async fn failure(&mut self) -> Error {
+        while let Some(ended) = self.processes.join_next().await {
+            match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return error,
+                Err(error) => return Error::Input(error.to_string()),
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Lets every client finish its last operation, and gives what happened, in whatever state the cluster is.
+    pub async fn break_off(mut self) -> Vec<Operation> {
+        // A client that made no sense of its last answer has said so, or would now.
+        while self.settle().await.is_err() {}
+        self.scene.take_operations()
+    }
+
+    /// Waits until every client has finished its last operation.
+    async fn settle(&mut self) -> Result<(), Error> {
+        self.scene.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.processes.join_next().await {
+            ended.map_err(|error| Error::Input(error.to_string()))??;
+        }
+        Ok(())
     }
 }
 
@@ -193,6 +217,10 @@ impl Process {
 }
 
 impl Scene {
+    fn take_operations(&self) -> Vec<Operation> {
+        std::mem::take(&mut *self.operations.lock().expect("nobody panics with it"))
+    }
+
     fn number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }

@@ -91,7 +91,7 @@ async fn run() -> Result<(), Error> {
     let index = cluster.same_state(READY_DEADLINE).await?;
     say(&format!("nodes {:?} have written the same up to log entry {index}", cluster.running()));
     history.events.extend(operations.into_iter().map(Event::Operation));
-    let pages = workload::read_executions(&cluster.apis(), &created, CONNECTIONS).await?;
+    let pages = workload::read_executions(&cluster.nodes(), &created, CONNECTIONS).await?;
     history.events.extend(pages);
     target.calls().into_iter().for_each(|call| history.record(Event::Call(call)));
     history.write(&history_path)?;

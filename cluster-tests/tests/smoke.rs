@@ -88,7 +88,7 @@ async fn run() -> Result<(), Error> {
     let index = cluster.same_state(HEALED_DEADLINE).await?;
     say(format!("all nodes have written the same up to log entry {index}"));
 
-    let pages = workload::read_executions(&cluster.apis(), &created, CONNECTIONS).await?;
+    let pages = workload::read_executions(&cluster.nodes(), &created, CONNECTIONS).await?;
     history.events.extend(pages);
     target.calls().into_iter().for_each(|call| history.record(Event::Call(call)));
     history.write(&history_path)?;

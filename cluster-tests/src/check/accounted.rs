@@ -57,10 +57,14 @@ impl<'a> Records<'a> {
 }
 
 impl OfJob<'_> {
-    /// Whether an instant is on record as one that was not called.
-    pub(super) fn is_skipped(&self, due_s: i64) -> bool {
-        self.by_instant.get(&due_s).is_some_and(|execution| execution.status == "skipped")
-            || self.is_missed(due_s)
+    /// If an instant is on record as one that was not called: the first instant of that record, which is the instant itself unless
+    /// the record stands for several.
+    pub(super) fn skipped_from(&self, due_s: i64) -> Option<i64> {
+        let is_skipped = |execution: &&Execution| execution.status == "skipped";
+        let alone = self.by_instant.get(&due_s).copied().filter(is_skipped).map(|_| due_s);
+        alone.or_else(|| {
+            self.skips.iter().filter(|skip| skip.contains(&due_s)).map(|skip| *skip.start()).min()
+        })
     }
 
     /// Whether it is on record as failed, for whatever reason.
@@ -110,6 +114,21 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     violations
 }
 
+/// How many due instants must be on record.
+pub fn judged(history: &History, observation: &Observation) -> usize {
+    let timelines = Timelines::of(history, observation, &mut Vec::new());
+    let of_job = |read: &JobRead| Some(due(timelines.get(&read.job)?, read, observation).count());
+    history.reads().filter_map(of_job).sum()
+}
+
+/// The instants of a job that must be on record.
+fn due(timeline: &Timeline<'_>, read: &JobRead, observation: &Observation) -> impl Iterator<Item = i64> {
+    let from_s = timeline.job.acknowledged_us.div_euclid(SECOND_US);
+    let until_us = observation.until_us.min(read.asked_us) - micros(observation.grace);
+    let instants = timeline.instants(from_s, until_us.div_euclid(SECOND_US));
+    instants.into_iter().filter(|due_s| timeline.must(*due_s))
+}
+
 fn unaccounted(
     timeline: &Timeline<'_>,
     records: &OfJob<'_>,
@@ -117,12 +136,8 @@ fn unaccounted(
     observation: &Observation,
     violations: &mut Vec<Violation>,
 ) {
-    let from_s = timeline.job.acknowledged_us.div_euclid(SECOND_US);
-    let until_us = observation.until_us.min(read.asked_us) - micros(observation.grace);
-    for due_s in timeline.instants(from_s, until_us.div_euclid(SECOND_US)) {
-        if timeline.must(due_s) && !records.is_recorded(due_s) {
-            violations.push(Violation::Unaccounted(Instant { job: read.job.clone(), due_s }));
-        }
+    for due_s in due(timeline, read, observation).filter(|due_s| !records.is_recorded(*due_s)) {
+        violations.push(Violation::Unaccounted(Instant { job: read.job.clone(), due_s }));
     }
 }
 

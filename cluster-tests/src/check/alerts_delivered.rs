@@ -2,7 +2,7 @@
 //! the right execution and under one id. Nothing is told that did not happen.
 //!
 //! Judged for every job whose executions were read. Soon means within [`SOON`] of when the execution ended; if something was done
-//! to a node by then, of when that was over. Which of two executions ended first is known where seconds lie between them and nothing
+//! to a node by then, of when that was over. What is done to a node after that excuses nothing, however soon it follows. Which of two executions ended first is known where seconds lie between them and nothing
 //! was done to a node: there it is known whether the second is a recovery, and that its message must not overtake the first's.
 
 use super::{Observation, Violation, Window};
@@ -70,6 +70,11 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// How many messages have to arrive.
+pub fn judged(history: &History, observation: &Observation) -> usize {
+    Owed::of(history, observation).0.len()
 }
 
 /// The messages that have to arrive, so that a run can wait for them.
@@ -201,25 +206,23 @@ impl<'a> Facts<'a> {
         self.observation.disturbed.iter().chain(&self.observation.outages)
     }
 
-    /// Whether nothing was done to a node for a while before these instants, between them, and since.
+    /// Whether nothing was done to a node or its clock for a while before these instants, between them, and since.
     fn is_calm(&self, from_us: i64, until_us: i64) -> bool {
         let (from_us, until_us) = (from_us - RECORDED_AFTER_US, until_us + RECORDED_AFTER_US);
-        !self.windows().any(|window| window.from_us <= until_us && window.until_us >= from_us)
+        // What ended when is known by the clocks of nodes.
+        let skews = self.observation.skews.iter().map(|skew| &skew.window);
+        !self.windows().chain(skews).any(|window| window.from_us <= until_us && window.until_us >= from_us)
     }
 
     /// When a message about an execution must have arrived.
     fn due_us(&self, execution: &Execution) -> i64 {
         let ended_s = execution.finished_s.or(execution.scheduled_s).unwrap_or(i64::MAX / SECOND_US - 1);
-        let mut due_us = ((ended_s + 1) * SECOND_US).saturating_add(micros(SOON));
-        let mut windows: Vec<_> = self.windows().collect();
-        windows.sort_by_key(|window| window.from_us);
-        for window in windows {
-            let overlaps = window.from_us <= due_us && window.until_us >= ended_s * SECOND_US;
-            if overlaps {
-                due_us = due_us.max(window.until_us.saturating_add(micros(SOON)));
-            }
-        }
-        due_us
+        let calm_us = ((ended_s + 1) * SECOND_US).saturating_add(micros(SOON));
+        // Only what overlaps the stretch that a calm run would have: else a fault now and then would put it off for ever.
+        let overlapping = self
+            .windows()
+            .filter(|window| window.from_us <= calm_us && window.until_us >= ended_s * SECOND_US);
+        overlapping.map(|window| window.until_us.saturating_add(micros(SOON))).fold(calm_us, i64::max)
     }
 
     /// The older execution whose message should have arrived before this one's.

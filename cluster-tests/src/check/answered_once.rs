@@ -36,6 +36,11 @@ pub fn check(history: &History, _: &Observation) -> Vec<Violation> {
     violations
 }
 
+/// How many answers there are to POSTs that name themselves.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    history.posts().count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,11 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
         .collect()
 }
 
+/// How many changes were acknowledged.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    history.edits().filter(|edited| edited.acknowledged_us.is_some()).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,21 +2,29 @@
 //! called.
 //!
 //! A second call is excused in two cases, both with the same execution id and a higher attempt: the attempt
-//! before was answered with a failure and the job has retries left; or the job is sent at least once and
-//! the attempt before arrived in a disturbed window, so that it may have been in flight on a node that died.
-//! A job sent at most once may miss an instant in such a window. While no quorum ran, an instant may be on record as
-//! skipped instead, and so may one that was due when the job was changed or paused; one whose target refused the connection
-//! is on record as failed. Runs out of schedule are [`super::manual_runs`]'s.
+//! before was answered with a failure and the job has retries left, of which what was lost with a node takes none; or the job is sent at least once and
+//! the attempt before may have been in flight in a disturbed window, on a node that died: it arrived in it, or by no more than the job's
+//! timeout before it. A job sent at most once may miss an instant there. While no quorum ran for so long that an instant was
+//! [`MISFIRE_AFTER`] late, it may be on record as skipped instead; and so may one that was due when the job was changed or paused, or
+//! just before it: so long before as a call may be late at that time. One whose target refused the connection is on record as
+//! failed. Runs out of schedule are [`super::manual_runs`]'s.
 
 use super::{
-    Instant, Observation, Violation, Window, accounted::Records, manual_runs, timeline::Timeline,
-    timeline::Timelines,
+    Instant, Observation, Violation, accounted::Records, manual_runs, timeline::Timeline, timeline::Timelines,
 };
 use crate::{
-    history::{Call, Delivery, History, JobCreated},
+    history::{Call, Delivery, History},
     time::{SECOND_US, micros},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+/// What is late by less is called late; what is later was missed.
+const MISFIRE_AFTER: Duration = Duration::from_secs(30);
+/// As late as any call comes while nothing is done to a node.
+const CALM_LATE: Duration = Duration::from_secs(2);
 
 /// The calls of each instant, in order of arrival.
 type Runs<'a> = BTreeMap<Instant, Vec<&'a Call>>;
@@ -41,7 +49,7 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     for (instant, calls) in &runs {
         match timelines.get(&instant.job).filter(|timeline| timeline.may(instant.due_s)) {
             Some(timeline) => {
-                doubled(timeline.job, instant, calls, &observation.disturbed, &mut violations);
+                doubled(timeline, instant, calls, observation, &mut violations);
             }
             None => violations.push(Violation::Unasked(instant.clone())),
         }
@@ -57,6 +65,11 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// How many calls there are, but those of runs that somebody asked for.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    runs(history, &mut Vec::new()).values().map(Vec::len).sum()
 }
 
 fn runs<'a>(history: &'a History, violations: &mut Vec<Violation>) -> Runs<'a> {
@@ -104,29 +117,40 @@ fn missing(
         if runs.contains_key(&instant) || !timeline.must(due_s) {
             continue;
         }
-        let within = |windows: &[Window]| windows.iter().any(|window| window.contains(instant.due_us()));
-        let is_changed = timeline.is_changed_around(&instant, grace_us);
-        let may_be_lost = job.delivery == Delivery::AtMostOnce && within(&observation.disturbed);
+        let late_us = match observation.is_troubled(instant.due_us()) {
+            true => grace_us,
+            false => grace_us.min(micros(CALM_LATE)),
+        };
+        let is_changed = timeline.is_changed_around(&instant, late_us);
+        let may_be_lost = job.delivery == Delivery::AtMostOnce
+            && observation.may_be_lost(instant.due_us(), timeline.timeout_sec_max());
+        let is_missed = |first_s: i64| {
+            let missed_from_us = first_s * SECOND_US + micros(MISFIRE_AFTER);
+            let mut outages = observation.outages.iter();
+            outages.any(|outage| outage.contains(instant.due_us()) && outage.until_us >= missed_from_us)
+        };
         // Where there is no record to look at, it may have been skipped; and what was lost with its node is not sent again
         // once the job is paused.
         let may_be_skipped = is_changed && (!of_job.is_read || of_job.has_failed(due_s));
-        match of_job.is_skipped(due_s) {
-            true if is_changed || within(&observation.outages) => {}
-            true => violations.push(Violation::NeedlesslySkipped(instant)),
-            false if may_be_lost || may_be_skipped || of_job.is_unreached(due_s) => {}
-            false => violations.push(Violation::Missing(instant)),
+        match of_job.skipped_from(due_s) {
+            Some(first_s) if is_changed || is_missed(first_s) => {}
+            Some(_) => violations.push(Violation::NeedlesslySkipped(instant)),
+            None if may_be_lost || may_be_skipped || of_job.is_unreached(due_s) => {}
+            None => violations.push(Violation::Missing(instant)),
         }
     }
 }
 
 /// Finds the calls of one execution, in order of arrival, that are one too many.
 pub(super) fn doubled(
-    job: &JobCreated,
+    timeline: &Timeline<'_>,
     instant: &Instant,
     calls: &[&Call],
-    disturbed: &[Window],
+    observation: &Observation,
     violations: &mut Vec<Violation>,
 ) {
+    let job = timeline.job;
+    let mut retries = 0;
     for pair in calls.windows(2) {
         let (earlier, later) = (pair[0], pair[1]);
         if let (Some(first), Some(second)) = (&earlier.execution, &later.execution)
@@ -141,9 +165,13 @@ pub(super) fn doubled(
         }
         // A call without a number was reported already; 0 makes it the one too many.
         let (before, attempt) = (earlier.attempt.unwrap_or(0), later.attempt.unwrap_or(0));
-        let retried = !earlier.succeeded() && attempt <= job.retry_max.saturating_add(1);
-        let repeated = job.delivery == Delivery::AtLeastOnce
-            && disturbed.iter().any(|window| window.contains(earlier.arrived_us));
+        let is_repeated = job.delivery == Delivery::AtLeastOnce;
+        let repeated = is_repeated && observation.may_be_lost(earlier.arrived_us, timeline.timeout_sec_max());
+        // Attempts that never arrived, because their node died before, have numbers too.
+        let is_numbered = attempt <= job.retry_max.saturating_add(1)
+            || is_repeated && observation.may_have_lost(instant.due_us(), earlier.arrived_us);
+        let retried = !earlier.succeeded() && retries < job.retry_max && is_numbered;
+        retries += u32::from(!repeated && retried);
         if attempt <= before || !(retried || repeated) {
             violations.push(Violation::Doubled { instant: instant.clone(), earlier: before, attempt });
         }
@@ -154,11 +182,12 @@ pub(super) fn doubled(
 mod tests {
     use super::*;
     use crate::{
+        check::Window,
         check::fixture::{
             CallBuilder, T0_S, call, configuration, edited, execution, failed, instant, job, observation,
             stopped,
         },
-        history::{Configuration, Event, JobRead, RunAsked},
+        history::{Configuration, Event, JobCreated, JobRead, RunAsked},
     };
 
     /// A job, calls of it and what the checker says. The instants T0 to T0+7 must have been called.
@@ -192,8 +221,7 @@ mod tests {
 
         /// As if a node had been killed at this instant.
         fn killed_at(mut self, at_s: i64) -> Self {
-            self.disturbed =
-                vec![Window { from_us: (at_s - 2) * SECOND_US, until_us: (at_s + 5) * SECOND_US }];
+            self.disturbed = vec![Window { from_us: at_s * SECOND_US, until_us: (at_s + 5) * SECOND_US }];
             self
         }
 
@@ -257,13 +285,40 @@ mod tests {
         let case = || Case::clean().without(T0_S + 3).without(T0_S + 4);
         let outage =
             |until_s| vec![Window { from_us: (T0_S + 2) * SECOND_US, until_us: until_s * SECOND_US }];
-        assert_eq!(check_skipped(case(), T0_S + 4, outage(T0_S + 5)), []);
+        // Of several on one record the first is half a minute late, and the others go with it.
+        assert_eq!(check_skipped(case(), T0_S + 4, outage(T0_S + 33)), []);
         assert_eq!(
-            check_skipped(case(), T0_S + 3, outage(T0_S + 5)),
+            check_skipped(case(), T0_S + 3, outage(T0_S + 33)),
             [Violation::Missing(instant("a", T0_S + 4))]
         );
-        let needless = Violation::NeedlesslySkipped(instant("a", T0_S + 4));
-        assert_eq!(check_skipped(case(), T0_S + 4, outage(T0_S + 3)), [needless]);
+        let needless = |offset| Violation::NeedlesslySkipped(instant("a", T0_S + offset));
+        // Called late, if there is somebody to call it.
+        assert_eq!(check_skipped(case(), T0_S + 4, outage(T0_S + 32)), [needless(3), needless(4)]);
+        assert_eq!(check_skipped(case(), T0_S + 4, outage(T0_S + 3)), [needless(3), needless(4)]);
+    }
+
+    #[test]
+    fn a_change_long_after_an_instant_is_no_reason_to_skip_it_while_all_is_calm() {
+        let skipped = |edit_offset: i64, disturbed: Vec<Window>| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(job("a")));
+            for offset in (-1..=60).filter(|offset| *offset != 20) {
+                let call = call("a", T0_S + offset, &format!("x{offset}"));
+                history.record(Event::Call(call.build()));
+            }
+            history.record(Event::Execution(execution("a", T0_S + 20, "s", "skipped")));
+            let to = Configuration { path: "/ok/2".to_owned(), ..configuration() };
+            history.record(Event::Edited(edited("a", T0_S + edit_offset, to, Some(50_000))));
+            let grace = Duration::from_secs(12);
+            check(&history, &Observation { grace, disturbed, ..observation(T0_S + 60) })
+        };
+        let needless = [Violation::NeedlesslySkipped(instant("a", T0_S + 20))];
+        assert_eq!((skipped(21, vec![]), skipped(22, vec![])), (vec![], vec![]));
+        assert_eq!(skipped(23, vec![]), needless);
+        // It may be that late where a node was killed.
+        let killed = || vec![Window { from_us: (T0_S + 21) * SECOND_US, until_us: (T0_S + 26) * SECOND_US }];
+        assert_eq!((skipped(23, killed()), skipped(32, killed())), (vec![], vec![]));
+        assert_eq!(skipped(33, killed()), needless);
     }
 
     #[test]
@@ -298,7 +353,7 @@ mod tests {
         assert_eq!(Case::clean().with(again(2)).check(), [doubled(1, 2)]);
         // Not excused by a death: the same attempt twice, too long before it, or sent at most once.
         assert_eq!(Case::clean().with(again(1)).killed_at(T0_S + 3).check(), [doubled(1, 1)]);
-        assert_eq!(Case::clean().with(again(2)).killed_at(T0_S + 6).check(), [doubled(1, 2)]);
+        assert_eq!(Case::clean().with(again(2)).killed_at(T0_S + 7).check(), [doubled(1, 2)]);
         let at_most_once = Case::clean().with(again(2)).job(|job| job.delivery = Delivery::AtMostOnce);
         assert_eq!(at_most_once.killed_at(T0_S + 3).check(), [doubled(1, 2)]);
     }
@@ -310,6 +365,26 @@ mod tests {
         // Claimed, never sent, and taken over: its only call is attempt 2.
         let case = Case::clean().without(T0_S + 3).with(call("a", T0_S + 3, "x3").late(3_000_000).attempt(2));
         assert_eq!(case.check(), []);
+    }
+
+    #[test]
+    fn what_was_lost_with_its_node_takes_no_retry() {
+        // Claimed as attempt 1 by a node that died; attempt 2 fails, and attempt 3 is the one retry.
+        let case = |attempts: &[u32], at_s: i64| {
+            let case = Case::clean().without(T0_S + 3).job(|job| job.retry_max = 1).killed_at(at_s);
+            attempts.iter().fold(case, |case, attempt| {
+                let late_us = 6_000_000 + i64::from(*attempt) * 1_000_000;
+                case.with(call("a", T0_S + 3, "x3").late(late_us).attempt(*attempt).status(Some(500)))
+            })
+        };
+        let doubled =
+            |earlier, attempt| [Violation::Doubled { instant: instant("a", T0_S + 3), earlier, attempt }];
+        assert_eq!(case(&[2, 3], T0_S + 2).check(), []);
+        assert_eq!(case(&[2, 3, 4], T0_S + 2).check(), doubled(3, 4));
+        // No node has died by then.
+        assert_eq!(case(&[2, 3], T0_S + 30).check(), doubled(2, 3));
+        let at_most_once = case(&[2, 3], T0_S + 2).job(|job| job.delivery = Delivery::AtMostOnce);
+        assert_eq!(at_most_once.check(), doubled(2, 3));
     }
 
     #[test]

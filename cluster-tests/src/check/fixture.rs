@@ -42,7 +42,9 @@ pub(crate) fn observation(until_s: i64) -> Observation {
         until_us: until_s * SECOND_US,
         grace: Duration::from_millis(1_500),
         disturbed: Vec::new(),
+        losses: Vec::new(),
         outages: Vec::new(),
+        skews: Vec::new(),
         claim_ahead: Duration::from_secs(2),
         lateness: Vec::new(),
     }

@@ -2,16 +2,30 @@
 //!
 //! An execution that the API calls a success has a call that was answered well, of the attempt it names. One that it calls failed
 //! has what the failure says: a call of that attempt that was answered otherwise or not at all, or a target that refused the connection,
-//! and as many attempts as the job wants. A call that was answered well is a success in the API; a job sent at most once may instead be failed with
-//! `node_lost` if the call arrived in a disturbed window. No instant has two executions, none is left
+//! and as many attempts as the job wants. What is lost with its node ends while a process may have been given up. A call that was
+//! answered well is a success in the API; a job sent at most once, or paused by then, may instead be failed with `node_lost` if the call
+//! may have been in flight in a disturbed window, and any job with `timeout` if its node was stopped by a signal then, and had waited for longer than
+//! that when it ran on. No instant has two executions, none is left
 //! unfinished beyond the job's timeout, and both sides name the same instant.
 
-use super::{Instant, Observation, Violation, Window, timeline::Timelines, windows};
+use super::{
+    Instant, Observation, Violation, Window,
+    timeline::{Timeline, Timelines},
+    windows,
+};
 use crate::{
     history::{Call, Delivery, Execution, History, JobRead},
     time::{SECOND_US, micros},
 };
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+/// A node that was stopped by a signal ends what has timed out meanwhile when it runs on. The end is shown in whole seconds.
+const ENDS_BEFORE: Duration = Duration::from_secs(1);
+/// See [`ENDS_BEFORE`].
+const ENDS_AFTER: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
@@ -27,7 +41,8 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     let jobs = Timelines::of(history, observation, &mut Vec::new());
     let reads: HashMap<&str, &JobRead> = history.reads().map(|read| (read.job.as_str(), read)).collect();
     let refusals = windows::refusals(history).collect();
-    let facts = Facts { observation, calls, executions, jobs, reads, refusals };
+    let freezes = windows::freezes(history).collect();
+    let facts = Facts { observation, calls, executions, jobs, reads, refusals, freezes };
 
     let mut violations = Vec::new();
     for execution in history.executions() {
@@ -41,6 +56,11 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     violations
 }
 
+/// How many executions were read.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    history.executions().count()
+}
+
 /// The history by id.
 struct Facts<'a> {
     observation: &'a Observation,
@@ -50,6 +70,8 @@ struct Facts<'a> {
     reads: HashMap<&'a str, &'a JobRead>,
     /// When the target refused connections.
     refusals: Vec<Window>,
+    /// When nodes were stopped by a signal.
+    freezes: Vec<Window>,
 }
 
 impl Facts<'_> {
@@ -105,8 +127,9 @@ impl Facts<'_> {
         let job = timeline.job;
         let kind = execution.error_kind.as_deref().unwrap_or("nothing");
         let ended_us = execution.finished_s.map(|finished_s| finished_s * SECOND_US);
+        // It is shown in whole seconds.
         let within = |windows: &[Window]| {
-            ended_us.is_some_and(|ended_us| windows.iter().any(|window| window.contains(ended_us)))
+            ended_us.is_some_and(|ended_us| windows.iter().any(|window| window.meets(ended_us, SECOND_US)))
         };
         let disturbed = &self.observation.disturbed;
         let of_attempt = |is: fn(&Call) -> bool| {
@@ -116,12 +139,10 @@ impl Facts<'_> {
         let is_founded = match kind {
             "http_status" => of_attempt(|call| call.status.is_some() && !call.succeeded()),
             "timeout" => of_attempt(|call| !call.succeeded()) || within(disturbed),
-            "connect" => within(&self.refusals) || within(disturbed),
-            // What was lost with its node is not tried again once the job is paused.
+            "connect" => timeline.calls_frail() && within(&self.refusals) || within(disturbed),
             "node_lost" => {
-                let due_us = execution.scheduled_s.unwrap_or_default() * SECOND_US;
-                let stopped = |ended_us| timeline.is_stopped_between(due_us, ended_us + SECOND_US);
-                job.delivery == Delivery::AtMostOnce || ended_us.is_some_and(stopped)
+                let is_given_up = within(&self.observation.losses) || within(&self.observation.outages);
+                is_given_up && may_stay_lost(timeline, execution)
             }
             _ => false,
         };
@@ -148,18 +169,37 @@ impl Facts<'_> {
         let shown = self.executions.get(execution);
         let job = self.jobs.get(read.job.as_str());
         let lost = |shown: &&&Execution| {
-            job.is_some_and(|timeline| timeline.job.delivery == Delivery::AtMostOnce)
-                && shown.error_kind.as_deref() == Some("node_lost")
-                && self.observation.disturbed.iter().any(|window| window.contains(call.arrived_us))
+            job.is_some_and(|timeline| {
+                may_stay_lost(timeline, shown)
+                    && self.observation.may_be_lost(call.arrived_us, timeline.timeout_sec_max())
+            }) && shown.error_kind.as_deref() == Some("node_lost")
+        };
+        let timed_out = |shown: &&&Execution| {
+            let timeout_us = job.map_or(0, |timeline| i64::from(timeline.timeout_sec_max()) * SECOND_US);
+            shown.error_kind.as_deref() == Some("timeout")
+                && shown.attempt == call.attempt
+                && self.freezes.iter().any(|freeze| {
+                    freeze.meets(call.arrived_us, timeout_us)
+                        && Window::around(freeze.until_us, ENDS_BEFORE, ENDS_AFTER)
+                            .contains(shown.finished_s.unwrap_or_default() * SECOND_US)
+                })
         };
         match shown {
-            Some(shown) if shown.status == "success" || lost(&shown) => None,
+            Some(shown) if shown.status == "success" || lost(&shown) || timed_out(&shown) => None,
             _ => Some(Violation::Forgotten {
                 execution: execution.to_owned(),
                 shown: shown.map_or_else(|| "nothing".to_owned(), |shown| shown.status.clone()),
             }),
         }
     }
+}
+
+/// Whether an execution that was lost with its node is not tried again: by its delivery, or because the job was paused or deleted by
+/// then.
+fn may_stay_lost(timeline: &Timeline<'_>, execution: &Execution) -> bool {
+    let due_us = execution.scheduled_s.unwrap_or_default() * SECOND_US;
+    let is_stopped = |ended_s: i64| timeline.is_stopped_between(due_us, (ended_s + 1) * SECOND_US);
+    timeline.job.delivery == Delivery::AtMostOnce || execution.finished_s.is_some_and(is_stopped)
 }
 
 fn two_executions(history: &History) -> Vec<Violation> {
@@ -188,7 +228,7 @@ mod tests {
             Window,
             fixture::{self, CallBuilder, T0_S, call, instant, job, observation},
         },
-        history::{Event, JobCreated, Misbehaved, Mode},
+        history::{Configuration, Event, Fault, FaultKind, JobCreated, Misbehaved, Mode},
     };
 
     fn execution(id: &str, due_s: i64, status: &str) -> Execution {
@@ -212,7 +252,8 @@ mod tests {
         history.record(Event::JobRead(JobRead { job: "a".to_owned(), asked_us }));
         executions.into_iter().for_each(|execution| history.record(Event::Execution(execution)));
         let killed = Window { from_us: T0_S * SECOND_US, until_us: (T0_S + 2) * SECOND_US };
-        check(&history, &Observation { disturbed: vec![killed], ..observation(T0_S + 10) })
+        let (disturbed, losses) = (vec![killed], vec![killed]);
+        check(&history, &Observation { disturbed, losses, ..observation(T0_S + 10) })
     }
 
     fn check_one(calls: impl IntoIterator<Item = CallBuilder>, shown: Option<Execution>) -> Vec<Violation> {
@@ -259,10 +300,26 @@ mod tests {
             |due_s| Execution { error_kind: Some("node_lost".to_owned()), ..execution("x", due_s, "failed") };
         let check_lost = |delivery, due_s| check_pages(delivery, [call("a", due_s, "x")], [lost(due_s)]);
         assert_eq!(check_lost(Delivery::AtMostOnce, T0_S), []);
-        assert_eq!(check_lost(Delivery::AtMostOnce, T0_S + 5), forgotten("failed"));
-        let unfounded = Violation::Unfounded { execution: "x".to_owned(), kind: "node_lost".to_owned() };
+        let unfounded = || Violation::Unfounded { execution: "x".to_owned(), kind: "node_lost".to_owned() };
         let [forgotten] = forgotten("failed");
-        assert_eq!(check_lost(Delivery::AtLeastOnce, T0_S), [unfounded, forgotten]);
+        let both = [unfounded(), forgotten];
+        // Nothing was done to a node then.
+        assert_eq!(check_lost(Delivery::AtMostOnce, T0_S + 5), both);
+        assert_eq!(check_lost(Delivery::AtLeastOnce, T0_S), both);
+        assert_eq!(check_pages(Delivery::AtMostOnce, [], [lost(T0_S)]), []);
+        assert_eq!(check_pages(Delivery::AtMostOnce, [], [lost(T0_S + 5)]), [unfounded()]);
+    }
+
+    #[test]
+    fn what_a_job_sent_at_most_once_was_answered_may_be_lost_for_its_own_timeout_only() {
+        // Killed from T0 on: the timeout is 2 s, and its outcome may be a second on its way.
+        let check_lost = |due_s| {
+            let shown = fixture::failed("a", due_s, "x", "node_lost");
+            let shown = Execution { finished_s: Some(T0_S + 1), ..shown };
+            check_pages(Delivery::AtMostOnce, [call("a", due_s, "x").late(0)], [shown])
+        };
+        assert_eq!(check_lost(T0_S - 3), []);
+        assert_eq!(check_lost(T0_S - 4), forgotten("failed"));
     }
 
     #[test]
@@ -327,27 +384,86 @@ mod tests {
 
     #[test]
     fn what_was_lost_with_its_node_is_not_tried_again_in_a_pause() {
-        let shown = |stop_s: i64| {
+        let shown = |stop_s: i64, lost_s: i64| {
             let mut history = History::default();
             history.record(Event::JobCreated(job("a")));
             let lost = fixture::failed("a", T0_S, "x", "node_lost");
             history.record(Event::Execution(Execution { finished_s: Some(T0_S + 8), ..lost }));
             history.record(Event::Stopped(fixture::stopped("a", T0_S + stop_s, None)));
-            check(&history, &observation(T0_S + 20)).len()
+            let killed =
+                Window { from_us: (T0_S + lost_s) * SECOND_US, until_us: (T0_S + lost_s + 6) * SECOND_US };
+            check(&history, &Observation { losses: vec![killed], ..observation(T0_S + 20) }).len()
         };
-        assert_eq!((shown(4), shown(8), shown(12)), (0, 0, 1));
+        assert_eq!((shown(4, 4), shown(8, 4), shown(12, 4)), (0, 0, 1));
+        // The node was killed long before, or afterwards.
+        assert_eq!((shown(4, 1), shown(4, 10)), (1, 1));
+    }
+
+    #[test]
+    fn what_was_answered_while_its_node_was_stopped_may_have_timed_out() {
+        // Called at T0+2, with 2 s to go; stopped at T0+3 and running on at T0+8.
+        let shown = |kind: &str, finished: i64, paused: bool| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(job("a")));
+            history.record(Event::Call(call("a", T0_S + 2, "x").build()));
+            let asked_us = (T0_S + 20) * SECOND_US;
+            history.record(Event::JobRead(JobRead { job: "a".to_owned(), asked_us }));
+            let failed = fixture::failed("a", T0_S + 2, "x", kind);
+            history.record(Event::Execution(Execution { finished_s: Some(T0_S + finished), ..failed }));
+            for (kind, at_s) in [(FaultKind::Pause, 3), (FaultKind::Resume, 8)].into_iter().filter(|_| paused)
+            {
+                history.record(Event::Fault(Fault { node: 1, kind, at_us: (T0_S + at_s) * SECOND_US }));
+            }
+            let disturbed =
+                vec![Window { from_us: (T0_S + 3) * SECOND_US, until_us: (T0_S + 13) * SECOND_US }];
+            check(&history, &Observation { disturbed, ..observation(T0_S + 20) })
+        };
+        assert_eq!((shown("timeout", 8, true), shown("timeout", 9, true)), (vec![], vec![]));
+        assert_eq!(shown("timeout", 8, false), forgotten("failed"));
+        assert_eq!(shown("timeout", 6, true), forgotten("failed"));
+        assert_eq!(shown("timeout", 12, true), forgotten("failed"));
+        assert_eq!(shown("connect", 8, true), forgotten("failed"));
+    }
+
+    #[test]
+    fn what_was_answered_to_a_node_that_was_lost_is_not_tried_again_in_a_pause() {
+        // Called at T0+2; the node was cut off from T0+1 on, until T0+10 at the latest.
+        let shown = |stop_s: i64, cut_s: i64| {
+            let mut history = History::default();
+            history.record(Event::JobCreated(job("a")));
+            history.record(Event::Call(call("a", T0_S + 2, "x").build()));
+            let asked_us = (T0_S + 40) * SECOND_US;
+            history.record(Event::JobRead(JobRead { job: "a".to_owned(), asked_us }));
+            let lost = fixture::failed("a", T0_S + 2, "x", "node_lost");
+            history.record(Event::Execution(Execution { finished_s: Some(T0_S + cut_s + 4), ..lost }));
+            history.record(Event::Stopped(fixture::stopped("a", T0_S + stop_s, None)));
+            let cut = vec![Window {
+                from_us: (T0_S + cut_s) * SECOND_US,
+                until_us: (T0_S + cut_s + 9) * SECOND_US,
+            }];
+            check(&history, &Observation { disturbed: cut.clone(), losses: cut, ..observation(T0_S + 40) })
+        };
+        assert_eq!((shown(1, 1), shown(4, 1)), (vec![], vec![]));
+        // Nothing was done to a node while it was called.
+        assert_eq!(shown(20, 20), forgotten("failed"));
+        // The job was not paused by then.
+        assert_eq!(shown(15, 1).len(), 2);
     }
 
     #[test]
     fn a_connection_may_fail_while_the_target_refuses_them() {
-        let shown = |mode, due_s| {
+        let shown_at = |path: &str, mode, due_s| {
             let mut history = History::default();
-            history.record(Event::JobCreated(job("a")));
+            let configuration = Configuration { path: path.to_owned(), ..fixture::configuration() };
+            history.record(Event::JobCreated(JobCreated { configuration, ..job("a") }));
             history.record(Event::Execution(fixture::failed("a", due_s, "x", "connect")));
             let (from_us, until_us) = (T0_S * SECOND_US, (T0_S + 5) * SECOND_US);
             history.record(Event::Misbehaved(Misbehaved { mode, from_us, until_us }));
             check(&history, &observation(T0_S + 10)).len()
         };
+        // Nobody refuses what is not frail.
+        assert_eq!(shown_at("/ok", Mode::Refuse, T0_S + 2), 1);
+        let shown = |mode, due_s| shown_at("/frail/ok", mode, due_s);
         assert_eq!((shown(Mode::Refuse, T0_S + 2), shown(Mode::Refuse, T0_S + 8)), (0, 1));
         assert_eq!((shown(Mode::Hang, T0_S + 2), shown(Mode::Fail, T0_S + 2)), (1, 1));
     }

@@ -1,5 +1,5 @@
 //! What was acknowledged of jobs is what every node shows at the end: which there are, how they are configured, and whether
-//! they are paused. A change that nobody was told the fate of may show or not.
+//! they are paused. A change that nobody was told the fate of may show or not. A node that was asked and shows nothing shows none of them.
 
 use super::{Observation, Violation, timeline::Timelines};
 use crate::history::{History, Shown, Stop};
@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// See the module.
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     let mut nodes: BTreeMap<u64, HashMap<&str, &Shown>> = BTreeMap::new();
+    for asked in history.shown_by() {
+        nodes.entry(asked.node).or_default();
+    }
     for shown in history.shown() {
         nodes.entry(shown.node).or_default().insert(&shown.job, shown);
     }
@@ -52,6 +55,11 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     violations
 }
 
+/// How many jobs nodes show, by which they are judged.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    history.shown().count()
+}
+
 /// A job that was made by a request that was repeated is there once: nobody else bears its name.
 fn twins(
     node: u64,
@@ -82,7 +90,7 @@ mod tests {
     use super::*;
     use crate::{
         check::fixture::{T0_S, configuration, edited, job, observation, stopped},
-        history::{Configuration, Event, Stopped},
+        history::{Configuration, Event, ShownBy, Stopped},
     };
 
     fn shown(node: u64, configuration: Configuration, status: &str) -> Event {
@@ -121,7 +129,11 @@ mod tests {
         let both = || [shown(1, configuration(), "active"), shown(2, configuration(), "active")];
         assert_eq!(found(both()), []);
         let [first, _] = both();
-        assert_eq!(found([first, other(2, "o")]), not_kept(2, "a job", "nothing"));
+        assert_eq!(found([first.clone(), other(2, "o")]), not_kept(2, "a job", "nothing"));
+        // A node that shows nothing at all has been asked, too.
+        let asked = |node| Event::ShownBy(ShownBy { node, asked_us: T0_S });
+        assert_eq!(found([asked(1), first.clone()]), []);
+        assert_eq!(found([asked(1), first, asked(2)]), not_kept(2, "a job", "nothing"));
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub fn check(history: &History, _: &Observation) -> Vec<Violation> {
         .collect()
 }
 
+/// How many operations there are.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    history.operations().count()
+}
+
 fn judge(register: u64, operations: &[&Operation], configurations_max: usize) -> Option<Violation> {
     let mut values = Values::default();
     let mut known = Vec::new();

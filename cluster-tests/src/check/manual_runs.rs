@@ -5,7 +5,7 @@
 //! is the retry of a failure or takes the place of one that was in flight on a node that died. That a success has a call
 //! and a failure a reason is for [`super::history_agrees`] and [`super::accounted`].
 
-use super::{Instant, Observation, Violation, every_firing_once};
+use super::{Instant, Observation, Violation, every_firing_once, timeline::Timelines, windows::skew_us};
 use crate::{
     history::{Call, Execution, History, RunAsked},
     time::SECOND_US,
@@ -23,10 +23,11 @@ pub(super) fn ids(history: &History) -> HashSet<&str> {
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     let mut violations = Vec::new();
     answers(history, &mut violations);
-    records(history, &mut violations);
+    records(history, observation, &mut violations);
 
     let manual = ids(history);
-    let jobs: HashMap<_, _> = history.jobs().map(|job| (job.job.as_str(), job)).collect();
+    // Those that cannot be computed are told of by others.
+    let timelines = Timelines::of(history, observation, &mut Vec::new());
     let mut calls: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     for call in history.calls() {
         if let Some(execution) = call.execution.as_deref().filter(|execution| manual.contains(execution)) {
@@ -35,13 +36,18 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     }
     for of_run in calls.values_mut() {
         of_run.sort_by_key(|call| call.arrived_us);
-        let known = of_run[0].job.as_deref().and_then(|job| jobs.get(job));
-        if let (Some(job), Some(due_s)) = (known, of_run[0].scheduled_s) {
-            let instant = Instant { job: job.job.clone(), due_s };
-            every_firing_once::doubled(job, &instant, of_run, &observation.disturbed, &mut violations);
+        let known = of_run[0].job.as_deref().and_then(|job| timelines.get(job));
+        if let (Some(timeline), Some(due_s)) = (known, of_run[0].scheduled_s) {
+            let instant = Instant { job: timeline.job.job.clone(), due_s };
+            every_firing_once::doubled(timeline, &instant, of_run, observation, &mut violations);
         }
     }
     violations
+}
+
+/// How many runs were asked for.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    history.runs_asked().count()
 }
 
 /// A request that names itself has one answer.
@@ -61,7 +67,7 @@ fn answers(history: &History, violations: &mut Vec<Violation>) {
     }
 }
 
-fn records(history: &History, violations: &mut Vec<Violation>) {
+fn records(history: &History, observation: &Observation, violations: &mut Vec<Violation>) {
     let read: HashSet<&str> = history.reads().map(|read| read.job.as_str()).collect();
     let shown: HashMap<&str, &Execution> =
         history.executions().map(|execution| (execution.execution.as_str(), execution)).collect();
@@ -94,8 +100,10 @@ fn records(history: &History, violations: &mut Vec<Violation>) {
     unasked.sort_by_key(|execution| execution.scheduled_s);
     for execution in unasked {
         let of_job = unknown.entry(&execution.job).or_default();
-        let began_us =
-            |asked: &&RunAsked| execution.scheduled_s.map(|due_s| (due_s + 1) * SECOND_US - asked.asked_us);
+        let began_us = |asked: &&RunAsked| {
+            let until_us = (execution.scheduled_s? + 1) * SECOND_US;
+            Some(until_us + skew_us(&observation.skews, until_us) - asked.asked_us)
+        };
         // The latest question that it may be the answer to, so that others are left to those before it.
         let last = of_job.iter().rposition(|asked| began_us(asked).is_some_and(|since_us| since_us >= 0));
         match last {

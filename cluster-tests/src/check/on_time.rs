@@ -3,7 +3,7 @@
 //! Lateness is measured where it counts, at the target: arrival of an instant's first call minus the
 //! instant. Target and nodes share one machine's clock.
 
-use super::{Instant, Observation, Violation, Window, manual_runs, windows};
+use super::{Instant, Observation, Skew, Violation, Window, manual_runs, windows};
 use crate::{
     history::{Call, History},
     target::FRAIL,
@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 
 /// A call may seem this much early: nodes keep time in whole milliseconds.
 const EARLY_ALLOWED_US: i64 = 1_000;
+
+/// From when a clock was set right until its node has seen it, and what it sent by then has arrived.
+const SKEW_SEEN_US: i64 = 100_000;
 
 /// How late one instant's first call was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +112,13 @@ pub fn summarize<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> Option<Su
 /// See the module.
 pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
     let samples = samples(history);
-    let early = samples.iter().filter(|sample| sample.lateness_us < -EARLY_ALLOWED_US);
+    let early = samples.iter().filter(|sample| {
+        let arrived_us = sample.instant.due_us() + sample.lateness_us;
+        let is_off =
+            |skew: &&Skew| (skew.window.from_us..=skew.window.until_us + SKEW_SEEN_US).contains(&arrived_us);
+        let off_us = observation.skews.iter().filter(is_off).map(|skew| skew.off_us).max();
+        sample.lateness_us < -EARLY_ALLOWED_US - off_us.unwrap_or_default()
+    });
     let mut violations: Vec<_> = early
         .map(|sample| Violation::Early { instant: sample.instant.clone(), early_us: -sample.lateness_us })
         .collect();
@@ -134,6 +143,11 @@ pub fn check(history: &History, observation: &Observation) -> Vec<Violation> {
         }
     }
     violations
+}
+
+/// How many instants were called.
+pub fn judged(history: &History, _: &Observation) -> usize {
+    samples(history).len()
 }
 
 #[cfg(test)]
@@ -228,5 +242,18 @@ mod tests {
         assert_eq!(check_bound(&[-1_000, 0], Scope::Everywhere), []);
         let expected = Violation::Early { instant: instant("a", T0_S), early_us: 1_001 };
         assert_eq!(check_bound(&[-1_001, 0], Scope::Everywhere), [expected]);
+    }
+
+    #[test]
+    fn a_clock_that_is_off_makes_calls_early_by_no_more_than_that() {
+        let check_skewed = |lateness_us: i64, from_us: i64| {
+            let window = Window { from_us: T0_S * SECOND_US + from_us, until_us: T0_S * SECOND_US + 9 };
+            let skews = vec![Skew { window, off_us: 300_000 }];
+            check(&history(&[lateness_us]), &Observation { skews, ..observation(T0_S + 9) }).len()
+        };
+        assert_eq!(check_skewed(-301_000, -400_000), 0);
+        assert_eq!(check_skewed(-301_001, -400_000), 1);
+        // Its clock was right then.
+        assert_eq!(check_skewed(-301_000, -300_000), 1);
     }
 }

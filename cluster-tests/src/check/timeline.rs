@@ -4,10 +4,14 @@
 //! `claim_ahead` later by the configuration that they have; what was claimed by the old one may still be called by it. A change
 //! that nobody was told the fate of may take effect at any time, or never.
 
-use super::{Instant, Observation, Violation};
+use super::{
+    Instant, Observation, Violation,
+    windows::{Skew, skew_us},
+};
 use crate::{
     due::Due,
     history::{Configuration, Edited, History, JobCreated, Stopped},
+    target::FRAIL,
     time::{SECOND_US, micros},
 };
 use std::collections::{BTreeSet, HashMap};
@@ -31,6 +35,7 @@ pub(super) struct Timeline<'a> {
     spans: Vec<Span<'a>>,
     stops: Vec<&'a Stopped>,
     ahead_us: i64,
+    skews: Vec<Skew>,
 }
 
 /// A configuration, and when it held.
@@ -65,7 +70,10 @@ impl<'a> Timelines<'a> {
             match spans(job, of_job) {
                 Ok(spans) => {
                     let stops = stops.remove(job.job.as_str()).unwrap_or_default();
-                    all.by_job.insert(&job.job, Timeline { job, spans, stops, ahead_us });
+                    all.by_job.insert(
+                        &job.job,
+                        Timeline { job, spans, stops, ahead_us, skews: observation.skews.clone() },
+                    );
                     all.order.push(&job.job);
                 }
                 Err(error) => violations.push(Violation::Unreadable(error.to_string())),
@@ -123,14 +131,20 @@ impl Timeline<'_> {
         instants
     }
 
+    /// How far apart nodes and harness may be about what was due when.
+    fn edge_us(&self, due_us: i64) -> i64 {
+        EDGE_US + skew_us(&self.skews, due_us)
+    }
+
     /// Whether it may be called for this instant, whatever it was paused for.
     pub(super) fn may(&self, due_s: i64) -> bool {
         let due_us = due_s * SECOND_US;
-        due_us > self.job.asked_us
+        let edge_us = self.edge_us(due_us);
+        due_us > self.job.asked_us - (edge_us - EDGE_US)
             && self.spans.iter().any(|span| {
                 span.due.is_due(due_s)
-                    && span.from_us < due_us + EDGE_US
-                    && due_us <= span.until_us.saturating_add(self.ahead_us + EDGE_US)
+                    && span.from_us < due_us + edge_us
+                    && due_us <= span.until_us.saturating_add(self.ahead_us + edge_us)
             })
     }
 
@@ -138,14 +152,15 @@ impl Timeline<'_> {
     /// job was neither paused nor gone.
     pub(super) fn must(&self, due_s: i64) -> bool {
         let due_us = due_s * SECOND_US;
-        let claimed_from_us = due_us - self.ahead_us - EDGE_US;
+        let edge_us = self.edge_us(due_us);
+        let claimed_from_us = due_us - self.ahead_us - edge_us;
         let possible =
-            |span: &&Span<'_>| span.from_us <= due_us + EDGE_US && span.until_us >= claimed_from_us;
+            |span: &&Span<'_>| span.from_us <= due_us + edge_us && span.until_us >= claimed_from_us;
         let is_stopped = |stopped: &&Stopped| {
-            let until_us = stopped.resumed_us.map_or(i64::MAX, |resumed_us| resumed_us + EDGE_US);
-            (stopped.asked_us - EDGE_US..=until_us).contains(&due_us)
+            let until_us = stopped.resumed_us.map_or(i64::MAX, |resumed_us| resumed_us + edge_us);
+            (stopped.asked_us - edge_us..=until_us).contains(&due_us)
         };
-        due_us > self.job.acknowledged_us + EDGE_US
+        due_us > self.job.acknowledged_us + edge_us
             && self.spans.iter().filter(possible).all(|span| span.due.is_due(due_s))
             && !self.stops.iter().any(is_stopped)
     }
@@ -186,6 +201,11 @@ impl Timeline<'_> {
         self.spans.iter().map(|span| span.configuration.timeout_sec).max().unwrap_or_default()
     }
 
+    /// Whether it calls, by any configuration, what misbehaves at times.
+    pub(super) fn calls_frail(&self) -> bool {
+        self.spans.iter().any(|span| span.configuration.path.starts_with(FRAIL))
+    }
+
     /// What it may be configured as at the end.
     pub(super) fn last(&self) -> impl Iterator<Item = &Configuration> {
         self.spans.iter().filter(|span| span.until_us == i64::MAX).map(|span| span.configuration)
@@ -201,6 +221,7 @@ impl Timeline<'_> {
 mod tests {
     use super::*;
     use crate::{
+        check::Window,
         check::fixture::{T0_S, configuration, edited, job, observation, stopped},
         history::Event,
     };
@@ -283,6 +304,28 @@ mod tests {
             assert!(!timeline.may_call("/ok", at(16)) && timeline.may_call("/ok/2", at(99)));
             assert!(!timeline.may_call("/ok/3", at(11)));
         });
+    }
+
+    #[test]
+    fn near_a_change_a_clock_that_is_off_decides() {
+        let at = |offset: i64| (T0_S + offset) * SECOND_US;
+        let edit = || Event::Edited(edited("a", T0_S + 10, every("4s"), Some(200_000)));
+        let resumed_us = Some(at(35) + 200_000);
+        let stop = || Event::Stopped(Stopped { resumed_us, ..stopped("a", T0_S + 30, Some(T0_S + 35)) });
+        let with_skew = |look: &dyn Fn(&Timeline<'_>) -> Vec<i64>| {
+            let history = History { events: vec![Event::JobCreated(job("a")), edit(), stop()] };
+            let window = Window { from_us: at(5), until_us: at(40) };
+            let skews = vec![Skew { window, off_us: 900_000 }];
+            let observation = Observation { skews, ..observation(T0_S + 100) };
+            look(Timelines::of(&history, &observation, &mut Vec::new()).get("a").unwrap())
+        };
+        // Changed at T0+10.2; by a clock that is 0.9 s ahead the old one has claimed up to T0+13.1.
+        let may = with_skew(&|timeline| offsets(8..=20, |due_s| timeline.may(due_s)));
+        assert_eq!(may, [8, 9, 10, 11, 12, 13, 16, 20]);
+        let must = with_skew(&|timeline| offsets(6..=17, |due_s| timeline.must(due_s)));
+        assert_eq!(must, [6, 7, 8, 9, 12, 16]);
+        // Resumed at T0+35.2, which that clock may call T0+36.1.
+        assert_eq!(with_skew(&|timeline| offsets(26..=44, |due_s| timeline.must(due_s))), [28, 40, 44]);
     }
 
     #[test]

@@ -197,11 +197,21 @@ pub enum Violation {
     #[error("needlessly skipped: {0} while a quorum ran")]
     NeedlesslySkipped(Instant),
     /// Called though the job was paused or gone.
-    #[error("not quiet: {instant} was called, {late_us} us after the job was stopped")]
+    #[error("not quiet: {instant} was called, which was due {late_us} us after the job was stopped")]
     NotQuiet {
         /// What was called.
         instant: Instant,
         /// How long after the acknowledgement it was due.
+        late_us: i64,
+    },
+    /// Called so late that nobody could still think that the job was not paused or gone.
+    #[error("not quiet: {instant} was called as attempt {attempt}, {late_us} us after the job was stopped")]
+    StillCalled {
+        /// What was called.
+        instant: Instant,
+        /// Which attempt.
+        attempt: u32,
+        /// How long after the acknowledgement the call arrived.
         late_us: i64,
     },
     /// A call that went where the job did not say.
@@ -304,6 +314,38 @@ pub enum Violation {
         expected: String,
         /// What it does.
         found: String,
+    },
+    /// Two nodes have different records of an execution that is over.
+    #[error("replicas differ: {execution}: {first}; {second}")]
+    ReplicasDiffer {
+        /// Its id.
+        execution: ExecutionId,
+        /// What one node shows.
+        first: String,
+        /// What another does.
+        second: String,
+    },
+    /// The cluster was not one again soon enough.
+    #[error("healed late: whole {took_us} us after {fault} was over at {at_us}, allowed are {allowed_us} us")]
+    HealedLate {
+        /// After what.
+        fault: String,
+        /// When that was over.
+        at_us: i64,
+        /// How long it took.
+        took_us: i64,
+        /// How long it may.
+        allowed_us: i64,
+    },
+    /// The service itself does not find its histories complete.
+    #[error("not proven: justrun verify says {verdict} of a backup of node {node}: {said}")]
+    NotProven {
+        /// Whose.
+        node: u64,
+        /// What it says.
+        verdict: String,
+        /// And of what.
+        said: String,
     },
     /// No order of the operations explains the answers.
     #[error(

@@ -39,7 +39,8 @@ pub struct Stopped {
     pub how: Stop,
     /// When the first request to pause or delete it left: from here on it need not fire.
     pub asked_us: i64,
-    /// When the API had acknowledged one: from here on, but for what was claimed before, it must not.
+    /// When the API had acknowledged one: from here on, but for what was claimed before, it must not. `i64::MAX` if the run ended
+    /// before it had.
     pub acknowledged_us: i64,
     /// When the first request to resume it left: from here on it may fire again. None for ever.
     pub resume_asked_us: Option<i64>,
@@ -68,6 +69,15 @@ pub struct RunAsked {
     pub asked_us: i64,
     /// The execution of the answer. None if there was none: it may run, or not.
     pub execution: Option<ExecutionId>,
+}
+
+/// A node was asked for all its jobs at the end of the run, and answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownBy {
+    /// Which.
+    pub node: u64,
+    /// When it was asked.
+    pub asked_us: i64,
 }
 
 /// One job as one node shows it at the end of the run.

@@ -9,6 +9,7 @@ use cluster_tests::{
     Error,
     cluster::Cluster,
     history::{Event, Fault, FaultKind, History},
+    time::now_us,
     wait::eventually,
 };
 use std::time::Duration;
@@ -22,7 +23,7 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(3);
 
 /// Fills a node's disk, starts the node again whenever it ends, gives it its room back, and sees that it keeps up with the
-/// others.
+/// others. How long that took it.
 ///
 /// # Errors
 /// A node that ended without a word, or does not come back.
@@ -31,7 +32,7 @@ pub(crate) async fn disk_full(
     lasting: Duration,
     cluster: &mut Cluster,
     history: &mut History,
-) -> Result<(), Error> {
+) -> Result<Duration, Error> {
     history.record(Event::Fault(cluster.fill_disk(node)?));
     let ends = outlast(node, lasting, cluster, history, |cluster| cluster.fill_disk(node).map(drop)).await?;
     history.record(Event::Fault(cluster.clear_disk(node)?));
@@ -47,7 +48,7 @@ pub(crate) async fn fsync_fails(
     lasting: Duration,
     cluster: &mut Cluster,
     history: &mut History,
-) -> Result<(), Error> {
+) -> Result<Duration, Error> {
     history.record(Event::Fault(Fault::now(node, FaultKind::Cut)));
     cluster.put_faults(node, &sync_point("return"))?;
     let ends = outlast(node, lasting, cluster, history, |_| Ok(())).await?;
@@ -70,32 +71,37 @@ async fn outlast(
         sleep(LOOK_INTERVAL).await;
         again(cluster)?;
         if cluster.has_ended(node)? {
+            let ended_us = now_us();
             sleep(RESTART_AFTER).await;
-            ends += revive(node, cluster, history)?;
+            ends += revive(node, ended_us, cluster, history)?;
         }
     }
     Ok(ends)
 }
 
-/// Waits until a node whose disk is well again keeps up with the others.
+/// Waits until a node whose disk is well again keeps up with the others. How long it took, when it did so first.
 async fn recover(
     node: u64,
     mut ends: usize,
     cluster: &mut Cluster,
     history: &mut History,
-) -> Result<(), Error> {
+) -> Result<Duration, Error> {
+    let well = Instant::now();
     // One that could not write may still be on its way to its end.
     ends += keeps_up(node, cluster, history).await?;
+    let took = well.elapsed();
     sleep(SETTLE).await;
-    ends += keeps_up(node, cluster, history).await?;
-    say(format!("         node {node} ended {ends} times over its disk"));
-    Ok(())
+    let more = keeps_up(node, cluster, history).await?;
+    say(format!("         node {node} ended {} times over its disk", ends + more));
+    // It may have ended once more meanwhile, and then all of that counts.
+    Ok(if more > 0 { well.elapsed() } else { took })
 }
 
-/// Starts a node again if it has ended; how often it had.
-fn revive(node: u64, cluster: &mut Cluster, history: &mut History) -> Result<usize, Error> {
-    let Some(faults) = cluster.revive(node)? else { return Ok(0) };
-    faults.into_iter().for_each(|fault| history.record(Event::Fault(fault)));
+/// Starts a node again if it has ended, by then; how often it had.
+fn revive(node: u64, ended_us: i64, cluster: &mut Cluster, history: &mut History) -> Result<usize, Error> {
+    let Some([ended, restarted]) = cluster.revive(node)? else { return Ok(0) };
+    history.record(Event::Fault(Fault { at_us: ended_us, ..ended }));
+    history.record(Event::Fault(restarted));
     Ok(1)
 }
 
@@ -110,7 +116,7 @@ async fn keeps_up(node: u64, cluster: &mut Cluster, history: &mut History) -> Re
         }
     }
     eventually(&format!("node {node} that keeps up"), WHOLE_DEADLINE, async || {
-        match revive(node, cluster, history) {
+        match revive(node, now_us(), cluster, history) {
             Ok(ended) => ends += ended,
             // Carried through the loop as a success: it will not get better.
             Err(error) => return Ok(Err(error)),

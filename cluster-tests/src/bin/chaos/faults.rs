@@ -1,14 +1,14 @@
 //! Carries out the steps of a plan, and heals what they broke.
 
 use crate::plan::{Fault, Step};
-use crate::verdict::Healed;
 use crate::{bad_disk, versions};
 use cluster_tests::{
     Error,
     binary::Binary,
     cluster::Cluster,
-    history::{self, Event, FaultKind, History, Mode},
+    history::{self, Event, FaultKind, Healed, History, Mode, Skewed},
     target::Target,
+    time::{micros, now_us},
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -40,6 +40,8 @@ pub(crate) async fn carry_out(
     // Among all nodes: the leader as often as not.
     let any = if step.seed.is_multiple_of(2) { leader } else { follower };
     let all_but_one: Vec<_> = std::iter::once(leader).chain(others).collect();
+    // What a node with a bad disk takes to keep up with the others again is counted there.
+    let mut before = Duration::ZERO;
 
     match step.fault {
         Fault::KillLeader => kill(&[leader], step.lasting, cluster, history).await?,
@@ -75,11 +77,12 @@ pub(crate) async fn carry_out(
         Fault::ClockBack => {
             wrong_clock(any, -step.fault.jump_ms(step.seed), step.lasting, cluster, history).await?
         }
+        Fault::ClockSkew => skew_clock(any, step, cluster, history).await?,
         Fault::SlowDisk => {
             let points = sync_point(&format!("sleep({})", step.fault.sync_ms(step.seed)));
             stand_still(any, &points, step.lasting, cluster, history).await?;
         }
-        Fault::FsyncFails => bad_disk::fsync_fails(any, step.lasting, cluster, history).await?,
+        Fault::FsyncFails => before = bad_disk::fsync_fails(any, step.lasting, cluster, history).await?,
         Fault::NetSlow | Fault::NetLossy => {
             let ids = cluster.ids();
             let pairs: Vec<_> = ids.iter().flat_map(|from| ids.iter().map(|to| (*from, *to))).collect();
@@ -88,7 +91,7 @@ pub(crate) async fn carry_out(
         Fault::NetMessy => {
             impair(step, leader, &both_ways(leader, &cluster.ids()), cluster, history).await?;
         }
-        Fault::DiskFull => bad_disk::disk_full(any, step.lasting, cluster, history).await?,
+        Fault::DiskFull => before = bad_disk::disk_full(any, step.lasting, cluster, history).await?,
         Fault::TornWrite => {
             history.record(Event::Fault(cluster.kill(any).await?));
             sleep(step.lasting).await;
@@ -101,12 +104,14 @@ pub(crate) async fn carry_out(
         Fault::TargetRefuse => misbehave(Mode::Refuse, step.lasting, target, history).await,
     }
 
-    let healed = Instant::now();
+    let (healed, at_us) = (Instant::now(), now_us());
     cluster.ready(READY_DEADLINE).await?;
-    let ready = healed.elapsed();
+    let ready = before + healed.elapsed();
     cluster.whole(WHOLE_DEADLINE).await?;
+    let whole = before + healed.elapsed();
     cluster.check_running()?;
-    Ok(Healed { fault: step.fault, leader, lasting: step.lasting, ready, whole: healed.elapsed() })
+    let (fault, lasting_us) = (step.fault.name().to_owned(), micros(step.lasting));
+    Ok(Healed { fault, leader, lasting_us, at_us, ready_us: micros(ready), whole_us: micros(whole) })
 }
 
 async fn kill(
@@ -169,6 +174,16 @@ async fn wrong_clock(
     history: &mut History,
 ) -> Result<(), Error> {
     stand_still(node, &format!("clock_offset_ms = {offset_ms}\n"), lasting, cluster, history).await
+}
+
+/// A node whose clock is off by less than what counts as wrong goes on, by its own time.
+async fn skew_clock(node: u64, step: &Step, cluster: &Cluster, history: &mut History) -> Result<(), Error> {
+    let (offset_ms, from_us) = (step.fault.skew_ms(step.seed), now_us());
+    cluster.put_faults(node, &format!("clock_offset_ms = {offset_ms}\n"))?;
+    sleep(step.lasting).await;
+    cluster.put_faults(node, "")?;
+    history.record(Event::Skewed(Skewed { node, offset_ms, from_us, until_us: now_us() }));
+    Ok(())
 }
 
 /// What happens when a node's log is synced.

@@ -11,8 +11,10 @@ use std::{env, fmt::Display, path::PathBuf, sync::Arc};
 
 /// What there is.
 pub(crate) struct Ground {
-    /// Those that can be done.
-    pub(crate) faults: Vec<Fault>,
+    /// Those that somebody wants.
+    pub(crate) asked: Vec<Fault>,
+    /// Those of them that can be done.
+    pub(crate) possible: Vec<Fault>,
     pub(crate) net: Option<Arc<Net>>,
     /// Whether the nodes get disks of their own.
     pub(crate) disks: bool,
@@ -25,14 +27,14 @@ pub(crate) struct Ground {
 /// Makes the network, looks for the rest, and says which faults are left out.
 ///
 /// # Errors
-/// [`Error::Input`] if none is left, or the older release is no file.
-pub(crate) fn prepare(
-    mut faults: Vec<Fault>,
+/// [`Error::Input`] if none is left, or the older release is no file; as [`Binary::probe`].
+pub(crate) async fn prepare(
+    asked: Vec<Fault>,
     nodes: &[u64],
     is_planted: bool,
     old: Option<PathBuf>,
 ) -> Result<Ground, Error> {
-    let is_empty = faults.is_empty();
+    let mut faults = asked.clone();
     // A binary that was named is the one to be tried, with what can be done to it from outside.
     let may_have_faults =
         env::var_os(BINARY_VARIABLE).is_none() || env::var_os(FAULTS_BINARY_VARIABLE).is_some();
@@ -69,18 +71,18 @@ pub(crate) fn prepare(
         Some(path) if !path.is_file() => {
             return Err(Error::Input(format!("--old-binary names {}, which is no file", path.display())));
         }
-        Some(path) => Some(Binary::at(path)),
+        Some(path) => Some(Binary::at(path).probe().await?),
         None => {
             skip(&mut faults, Fault::needs_old_binary, "there is no older release", versions::advice());
             None
         }
     };
-    if faults.is_empty() && !is_empty {
+    if faults.is_empty() && !asked.is_empty() {
         return Err(Error::Input("no fault is left".to_owned()));
     }
     let needed = |needs: fn(Fault) -> bool| faults.iter().copied().any(needs);
     let (disks, has_faults) = (needed(Fault::needs_disks), is_planted || needed(Fault::needs_faults));
-    Ok(Ground { faults, net, disks, has_faults, old })
+    Ok(Ground { asked, possible: faults, net, disks, has_faults, old })
 }
 
 /// Takes out faults and says so.

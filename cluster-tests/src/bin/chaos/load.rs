@@ -2,17 +2,22 @@
 //! each on any node.
 
 mod caller; // asks for runs
+mod crowd; // all of them
+mod diary; // what was done
 mod request; // until it has an answer
 mod user; // has a job
 
-pub(crate) use caller::Caller;
-pub(crate) use user::User;
+pub(crate) use crowd::Crowd;
+
+use caller::Caller;
+use diary::Diary;
+use user::User;
 
 use cluster_tests::{
     Error,
     api::{Api, NewJob},
     client::Client,
-    history::{Channel, Delivery, Event},
+    history::{Channel, Delivery},
     target::Target,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -65,18 +70,17 @@ struct Person {
     nodes: Vec<Api>,
     random: StdRng,
     stop: watch::Receiver<bool>,
-    /// What was done so far.
-    events: Vec<Event>,
+    diary: Diary,
 }
 
 impl Person {
-    fn new(seed: u64, nodes: &[Api], stop: watch::Receiver<bool>) -> Self {
+    fn new(seed: u64, nodes: &[Api], stop: watch::Receiver<bool>, diary: Diary) -> Self {
         let client = Client::new(REQUEST_TIMEOUT);
         Self {
             nodes: nodes.iter().map(|api| api.with_client(client.clone())).collect(),
             random: StdRng::seed_from_u64(seed),
             stop,
-            events: Vec::new(),
+            diary,
         }
     }
 

@@ -6,6 +6,7 @@ mod faults; // what is done to the nodes
 mod ground; // what that needs of the machine
 mod load; // what users do meanwhile
 mod plan; // THE TABLE of faults, and their order
+mod signals; // that end a run early
 mod verdict; // the page at the end
 mod versions; // two releases in one cluster
 
@@ -18,24 +19,20 @@ use cluster_tests::{
         on_time::{Bound, Scope},
     },
     cluster::{Cluster, Settings},
-    history::{Event, History, Stop},
+    history::{Event, History, Proven, ShownBy, Stop},
     registers::{self, Node, Registers},
     relay::{self, Impairment},
     target::Target,
-    time::{SECOND_US, now_us},
+    time::{SECOND_US, micros, now_us},
     wait::eventually,
     workload,
 };
 use ground::Ground;
-use load::{Caller, User};
+use load::Crowd;
 use std::{
     collections::HashSet, error::Error as _, io::Write, path::PathBuf, process::ExitCode, time::Duration,
 };
-use tokio::{
-    sync::watch,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 const CONNECTIONS: usize = 8;
 /// Short, so that many operations are under way, and many without an answer, when something breaks.
@@ -50,11 +47,15 @@ const TAKEOVER: Duration = Duration::from_secs(8);
 /// Far from any fault, on a machine that three nodes, the target and this program share.
 const CALM_P99_US_MAX: i64 = SECOND_US / 4;
 const CALM_MAX_US_MAX: i64 = 2 * SECOND_US;
-/// What is called at all is called this soon after the cluster is one again.
-const AFTER_OUTAGE_US_MAX: i64 = 40 * SECOND_US;
+/// What is called at all is called this soon: the longest that a majority stays away, and a little until the cluster is one again.
+const AFTER_OUTAGE_US_MAX: i64 = 25 * SECOND_US;
+/// The run itself could not be carried out, or was ended from outside.
+const EXIT_NOT_RUN: u8 = 2;
 
 /// Runs real nodes, users and faults, all of them chosen by a seed, checks everything that was seen, and prints a page.
-/// Ends with 1 if a promise was broken.
+///
+/// Ends with 1 if a promise was broken; with 2 if the run could not be carried out or was ended by a signal, and then the page
+/// is about what was seen until then.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version)]
 struct Arguments {
@@ -99,7 +100,7 @@ impl Arguments {
         let mut again = format!(
             "again: cargo run --release -p cluster-tests --bin chaos -- --seed {seed} --minutes {minutes} --faults {faults} --nodes {nodes} --jobs {jobs} --users {users} --operations {operations}"
         );
-        // Without it there is one fault less to choose from, and the same seed chooses others.
+        // Without it the same seed chooses the same faults, and passes over one.
         if let Some(old) = &self.old_binary {
             again.push_str(&format!(" --old-binary {}", old.display()));
         }
@@ -136,7 +137,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
             say(format!("error: {error}{source}"));
-            ExitCode::FAILURE
+            ExitCode::from(EXIT_NOT_RUN)
         }
     }
 }
@@ -153,13 +154,14 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     }
     let faults = plan::parse(&arguments.faults).map_err(Error::Input)?;
     if let Some(path) = &arguments.check {
-        return Ok(judge(&History::read(path)?, usize::from(arguments.nodes), &[]));
+        return Ok(judge(&History::read(path)?, usize::from(arguments.nodes), None));
     }
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let again = arguments.again(seed);
     say(&again);
     let ids: Vec<u64> = (1..=u64::from(arguments.nodes)).collect();
-    let ground = ground::prepare(faults, &ids, arguments.plant.is_some(), arguments.old_binary.clone())?;
+    let ground =
+        ground::prepare(faults, &ids, arguments.plant.is_some(), arguments.old_binary.clone()).await?;
     let profile = Some(Profile::Release);
     let binary = if ground.has_faults { Binary::with_faults(profile) } else { Binary::locate(profile) }?;
     say(format!("running {binary}"));
@@ -167,30 +169,34 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
         Some(net) => Target::start_at(net.harness())?,
         None => Target::start()?,
     };
-    let settings = Settings {
-        nodes: ids.len(),
-        net: ground.net.clone(),
-        disks: ground.disks,
-        has_faults: ground.has_faults,
-        ..Settings::new(binary)
-    };
+    let settings =
+        Settings { nodes: ids.len(), net: ground.net.clone(), disks: ground.disks, ..Settings::new(binary) };
     let mut cluster = Cluster::start(settings)?;
     let path = cluster.dir().join("history.jsonl");
     let mut history = History::default();
-    let outcome = live(arguments, seed, &ground, &target, &mut cluster, &mut history).await;
+    let mut crowd = None;
+    let outcome = tokio::select! {
+        outcome = live(arguments, seed, &ground, &target, &mut cluster, &mut history, &mut crowd) => outcome,
+        error = signals::come() => Err(error),
+    };
     // Whatever went wrong, what was seen until then must be there to look at.
+    if let Some(crowd) = crowd {
+        history.events.extend(crowd.break_off().await);
+    }
+    history.events.extend(target.behave().map(Event::Misbehaved));
     history.events.extend(target.events());
     history.write(&path)?;
-    let healed = match outcome {
-        Ok(healed) => healed,
-        Err(error) => {
-            say(format!("history: {}", path.display()));
-            return Err(error);
-        }
-    };
 
-    let is_valid = judge(&history, usize::from(arguments.nodes), &healed);
+    if outcome.is_err() {
+        say("the run did not get to its end; this is what was seen until then");
+    }
+    let wanted = verdict::Wanted { asked: &ground.asked, possible: &ground.possible };
+    let is_valid = judge(&history, usize::from(arguments.nodes), Some(wanted));
     say(&again);
+    if let Err(error) = outcome {
+        say(format!("history: {}", path.display()));
+        return Err(error);
+    }
     if is_valid {
         cluster.finish().await?;
     } else {
@@ -199,7 +205,7 @@ async fn run(arguments: &Arguments) -> Result<bool, Error> {
     Ok(is_valid)
 }
 
-/// The run itself.
+/// The run itself. The crowd is there from its start to its end.
 async fn live(
     arguments: &Arguments,
     seed: u64,
@@ -207,7 +213,8 @@ async fn live(
     target: &Target,
     cluster: &mut Cluster,
     history: &mut History,
-) -> Result<Vec<verdict::Healed>, Error> {
+    crowd: &mut Option<Crowd>,
+) -> Result<(), Error> {
     cluster.ready(READY_DEADLINE).await?;
     cluster.whole(READY_DEADLINE).await?;
     if let Some(plant) = &arguments.plant {
@@ -223,16 +230,7 @@ async fn live(
     let lasting = workload::create(&cluster.apis(), jobs, CONNECTIONS).await?;
     history.events.extend(lasting.iter().cloned().map(Event::JobCreated));
 
-    let (stop, stopped) = watch::channel(false);
-    let mut people = JoinSet::new();
-    for number in 0..arguments.users {
-        let seed = seed.wrapping_mul(1_000).wrapping_add(2 * number as u64);
-        people.spawn(User::new(number, seed, &cluster.apis(), target, stopped.clone()).run());
-        let jobs = lasting.iter().map(|created| created.job.clone()).collect();
-        people.spawn(Caller::new(number, seed + 1, &cluster.apis(), stopped.clone()).run(jobs));
-    }
-
-    let nodes: Vec<Node> = cluster.ids().into_iter().map(|id| (id, cluster.api(id))).collect();
+    let nodes: Vec<Node> = cluster.nodes();
     let registers = Registers::start(
         &nodes,
         registers::Settings {
@@ -245,34 +243,14 @@ async fn live(
         },
     )?;
 
-    let start = Instant::now();
-    let end = start + Duration::from_secs_f64(arguments.minutes * 60.0);
-    let mut healed = Vec::new();
-    for step in plan::steps(seed, ground.faults.clone()) {
-        sleep(step.calm).await;
-        if Instant::now() >= end {
-            break;
-        }
-        let at = start.elapsed().as_secs_f64();
-        let over = faults::carry_out(&step, ground.old.as_ref(), cluster, target, history).await?;
-        say(format!(
-            "{at:>6.1} s: {} for {:.1} s (leader {}); whole {:.1} s later",
-            over.fault.name(),
-            over.lasting.as_secs_f64(),
-            over.leader,
-            over.whole.as_secs_f64()
-        ));
-        healed.push(over);
+    let jobs: Vec<_> = lasting.iter().map(|created| created.job.clone()).collect();
+    let people = Crowd::start(arguments.users, seed, &cluster.apis(), target, &jobs, registers);
+    let crowd = crowd.insert(people);
+    tokio::select! {
+        done = break_things(arguments, seed, ground, target, cluster, history) => done?,
+        error = crowd.failure() => return Err(error),
     }
-    // With no faults to be had, time passes without.
-    sleep(end.saturating_duration_since(Instant::now())).await;
-
-    stop.send_replace(true);
-    while let Some(person) = people.join_next().await {
-        let events = person.map_err(|error| Error::Input(format!("a user failed: {error}")))??;
-        history.events.extend(events);
-    }
-    history.events.extend(registers.stop(&nodes).await?.into_iter().map(Event::Operation));
+    history.events.extend(crowd.end(&nodes).await?);
     // Healed means more than running: every job goes on.
     let before = target.count();
     eventually("calls after the last fault", READY_DEADLINE, async || {
@@ -285,6 +263,8 @@ async fn live(
     let index = cluster.same_state(READY_DEADLINE).await?;
     say(format!("all nodes have written the same up to log entry {index}"));
     look(&nodes, history).await?;
+    let proven = second_opinion(cluster, seed, history).await;
+    history.events.extend(proven.map(Event::Proven));
     // What they tell of is over; the last messages may be on their way.
     let observation = Observation::of(history, nodes.len(), now_us(), GRACE);
     let owed = alerts_delivered::Owed::of(history, &observation);
@@ -297,27 +277,84 @@ async fn live(
     if let Err(error) = waited.await {
         say(error.to_string());
     }
-    cluster.check_running()?;
-    Ok(healed)
+    cluster.check_running()
 }
 
-/// Reads what there is in the end: the jobs on every node, and what became of their executions.
+/// One fault after the other, until the time is up.
+async fn break_things(
+    arguments: &Arguments,
+    seed: u64,
+    ground: &Ground,
+    target: &Target,
+    cluster: &mut Cluster,
+    history: &mut History,
+) -> Result<(), Error> {
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(arguments.minutes * 60.0);
+    for step in plan::steps(seed, ground.asked.clone(), ground.possible.clone()) {
+        sleep(step.calm).await;
+        if Instant::now() >= end {
+            break;
+        }
+        let at = start.elapsed().as_secs_f64();
+        let over = faults::carry_out(&step, ground.old.as_ref(), cluster, target, history).await?;
+        say(format!(
+            "{at:>6.1} s: {} for {:.1} s (leader {}); whole {:.1} s later",
+            over.fault,
+            seconds(over.lasting_us),
+            over.leader,
+            seconds(over.whole_us)
+        ));
+        history.record(Event::Healed(over));
+    }
+    // With no faults to be had, time passes without.
+    sleep(end.saturating_duration_since(Instant::now())).await;
+    Ok(())
+}
+
+fn seconds(time_us: i64) -> f64 {
+    time_us as f64 / SECOND_US as f64
+}
+
+/// What the service itself says of the time from when all was set up until the executions were read, by a node that the seed
+/// chooses; nothing of a run that was shorter than what may be under way at its edges.
+async fn second_opinion(cluster: &Cluster, seed: u64, history: &History) -> Option<Proven> {
+    let from_us = history.jobs().map(|job| job.acknowledged_us).min()? + micros(GRACE);
+    let until_us = history.reads().map(|read| read.asked_us).min()?;
+    let (from_s, until_s) = (from_us.div_euclid(SECOND_US), until_us.div_euclid(SECOND_US));
+    let ids = cluster.ids();
+    let node = ids.get(seed as usize % ids.len().max(1))?;
+    if from_s >= until_s {
+        return None;
+    }
+    Some(cluster.second_opinion(*node, from_s, until_s).await)
+}
+
+/// Reads what there is in the end, on every node: the jobs, and what became of their executions.
 async fn look(nodes: &[Node], history: &mut History) -> Result<(), Error> {
     for (node, api) in nodes {
+        history.record(Event::ShownBy(ShownBy { node: *node, asked_us: now_us() }));
         history.events.extend(api.shown(*node).await?.into_iter().map(Event::Shown));
     }
     let deleted: HashSet<_> =
         history.stops().filter(|stopped| stopped.how == Stop::Deleted).map(|stopped| &stopped.job).collect();
     let left: Vec<_> = history.jobs().filter(|created| !deleted.contains(&created.job)).cloned().collect();
-    let apis: Vec<_> = nodes.iter().map(|(_, api)| api.clone()).collect();
-    history.events.extend(workload::read_executions(&apis, &left, CONNECTIONS).await?);
+    history.events.extend(workload::read_executions(nodes, &left, CONNECTIONS).await?);
     Ok(())
 }
 
+/// Until when there is something to judge: when the executions were read. In a run that did not get there it is when the cluster
+/// was last known to be whole, since what it does in the middle of a fault is no lasting loss.
+fn observed_until_us(history: &History) -> i64 {
+    let read_us = history.reads().map(|read| read.asked_us).min();
+    let whole_us = || history.healed().map(|healed| healed.at_us + healed.whole_us).max();
+    let arrived_us = || history.calls().map(|call| call.arrived_us).max();
+    read_us.or_else(whole_us).or_else(arrived_us).unwrap_or_default()
+}
+
 /// Prints the page about a run.
-fn judge(history: &History, nodes: usize, healed: &[verdict::Healed]) -> bool {
-    let reads = history.reads().map(|read| read.asked_us).min();
-    let until_us = reads.unwrap_or_else(now_us);
+fn judge(history: &History, nodes: usize, wanted: Option<verdict::Wanted<'_>>) -> bool {
+    let until_us = observed_until_us(history);
     let troubled = verdict::troubled(history, CLAIM_AHEAD, TAKEOVER);
     let bound = |name: &str, scope, p99_us_max, max_us_max| Bound {
         name: name.to_owned(),
@@ -332,7 +369,52 @@ fn judge(history: &History, nodes: usize, healed: &[verdict::Healed]) -> bool {
         lateness.push(bound("around a fault", within, AFTER_OUTAGE_US_MAX, AFTER_OUTAGE_US_MAX));
     }
     let observation = Observation { lateness, ..Observation::of(history, nodes, until_us, GRACE) };
-    let (page, is_valid) = verdict::verdict(history, &observation, healed, &troubled);
+    let (page, is_valid) = verdict::verdict(history, &observation, wanted, &troubled);
     say(page);
     is_valid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster_tests::history::{Call, Healed, JobRead};
+
+    fn called(arrived_us: i64) -> Event {
+        Event::Call(Call {
+            arrived_us,
+            arrived_monotonic_us: 0,
+            path: "/ok".to_owned(),
+            job: None,
+            execution: None,
+            attempt: None,
+            scheduled_s: None,
+            status: None,
+        })
+    }
+
+    #[test]
+    fn a_run_that_broke_off_is_judged_until_the_cluster_was_last_whole() {
+        let read = |asked_us| Event::JobRead(JobRead { job: "a".to_owned(), asked_us });
+        let healed = |at_us| {
+            let (fault, leader, lasting_us) = ("roll".to_owned(), 1, 1);
+            Event::Healed(Healed { fault, leader, lasting_us, at_us, ready_us: 5, whole_us: 10 })
+        };
+        let until_us = |events| observed_until_us(&History { events });
+        assert_eq!(until_us(vec![healed(100), healed(200), called(300), read(400), read(500)]), 400);
+        assert_eq!(until_us(vec![healed(100), healed(200), called(300)]), 210);
+        assert_eq!(until_us(vec![called(300), called(400)]), 400);
+        assert_eq!(until_us(vec![]), 0);
+    }
+
+    #[test]
+    fn a_run_can_be_made_once_more() {
+        let words =
+            ["chaos", "--minutes", "2", "--faults", "roll", "--old-binary", "/tmp/old", "--plant", "a=b"];
+        let again = Arguments::parse_from(words).again(7);
+        let (_, words) = again.split_once(" chaos -- ").unwrap();
+        let words = words.replace('\'', "");
+        let arguments = Arguments::parse_from(std::iter::once("chaos").chain(words.split(' ')));
+        assert_eq!(arguments.again(7), again);
+        assert_eq!((arguments.seed, arguments.plant.as_deref()), (Some(7), Some("a=b")));
+    }
 }

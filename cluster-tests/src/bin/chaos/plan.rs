@@ -22,6 +22,7 @@ pub(crate) enum Fault {
     LoseDisk,
     ClockForward,
     ClockBack,
+    ClockSkew,
     SlowDisk,
     FsyncFails,
     NetSlow,
@@ -60,6 +61,11 @@ pub(crate) const FAULTS: &[(Fault, &str, &str)] = &[
         "the clock of the leader or a follower jumps ahead, by seconds or by hours, and later back",
     ),
     (Fault::ClockBack, "clock-back", "the same clock jumps back, by seconds or by hours, and later forward"),
+    (
+        Fault::ClockSkew,
+        "clock-skew",
+        "the same clock is off by 100 to 900 ms, less than what counts as wrong, in either direction",
+    ),
     (Fault::SlowDisk, "slow-disk", "the log of the leader or a follower takes 30 to 300 ms to sync"),
     (
         Fault::FsyncFails,
@@ -97,6 +103,8 @@ const LASTING_MS: std::ops::RangeInclusive<u64> = 500..=12_000;
 /// How far clocks jump.
 const JUMP_MS_MIN: f64 = 2_000.0;
 const JUMP_MS_MAX: f64 = 7_200_000.0;
+/// How far clocks are off that do not count as wrong, which they do from a second on.
+const SKEW_MS: std::ops::RangeInclusive<i64> = 100..=900;
 /// See [`Fault::sync_ms`].
 const SLOW_SYNC_MS: std::ops::RangeInclusive<u64> = 30..=300;
 
@@ -114,13 +122,16 @@ pub(crate) struct Step {
     pub(crate) seed: u64,
 }
 
-/// Endless steps: every one of `faults` once, in some order, then all of them in another order, and so on.
-pub(crate) fn steps(seed: u64, faults: Vec<Fault>) -> impl Iterator<Item = Step> {
+/// Endless steps: every one of the faults that were `asked` for once, in some order, then all of them in another order, and so
+/// on. Those that are not `possible` are passed over, so that the others come as they would on a machine where all are.
+pub(crate) fn steps(seed: u64, asked: Vec<Fault>, possible: Vec<Fault>) -> impl Iterator<Item = Step> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut round: Vec<Fault> = Vec::new();
-    std::iter::from_fn(move || {
-        if round.is_empty() {
-            round.clone_from(&faults);
+    // Of rounds without any there would be no end.
+    let is_endless = asked.iter().any(|fault| possible.contains(fault));
+    let all = std::iter::from_fn(move || {
+        if round.is_empty() && is_endless {
+            round.clone_from(&asked);
             round.shuffle(&mut random);
         }
         Some(Step {
@@ -130,7 +141,8 @@ pub(crate) fn steps(seed: u64, faults: Vec<Fault>) -> impl Iterator<Item = Step>
             pick: random.random_range(0..1_000),
             seed: random.random(),
         })
-    })
+    });
+    all.filter(move |step| possible.contains(&step.fault))
 }
 
 /// The faults that a list of names means; `all` means all, `none` none.
@@ -206,6 +218,13 @@ impl Fault {
         (JUMP_MS_MIN * (JUMP_MS_MAX / JUMP_MS_MIN).powf(exponent)).round() as i64
     }
 
+    /// By how much a clock is off that does not count as wrong; ahead, or behind if negative.
+    pub(crate) fn skew_ms(self, seed: u64) -> i64 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let off_ms = random.random_range(SKEW_MS);
+        if random.random() { off_ms } else { -off_ms }
+    }
+
     /// How long a slow disk takes to sync.
     pub(crate) fn sync_ms(self, seed: u64) -> u64 {
         StdRng::seed_from_u64(seed).random_range(SLOW_SYNC_MS)
@@ -213,7 +232,10 @@ impl Fault {
 
     /// Whether it is put into the process, which a build that is shipped does not allow.
     pub(crate) fn needs_faults(self) -> bool {
-        matches!(self, Self::ClockForward | Self::ClockBack | Self::SlowDisk | Self::FsyncFails)
+        matches!(
+            self,
+            Self::ClockForward | Self::ClockBack | Self::ClockSkew | Self::SlowDisk | Self::FsyncFails
+        )
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -236,14 +258,34 @@ mod tests {
 
     #[test]
     fn a_seed_is_a_plan() {
-        let plan = |seed| steps(seed, parse("all").unwrap()).take(40).collect::<Vec<_>>();
+        let all = || parse("all").unwrap();
+        let plan = |seed| steps(seed, all(), all()).take(40).collect::<Vec<_>>();
         assert_eq!(plan(7), plan(7));
         assert_ne!(plan(7), plan(8));
     }
 
     #[test]
+    fn a_seed_is_the_same_plan_where_less_is_possible() {
+        let all = || parse("all").unwrap();
+        let mut some = all();
+        some.retain(|fault| !fault.needs_net() && !fault.needs_old_binary());
+        let mut expected: Vec<_> = steps(7, all(), all()).take(4 * FAULTS.len()).collect();
+        expected.retain(|step| some.contains(&step.fault));
+        assert!(expected.len() < 4 * FAULTS.len());
+        let found: Vec<_> = steps(7, all(), some).take(expected.len()).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn where_nothing_is_possible_there_is_no_plan() {
+        assert_eq!(steps(7, parse("all").unwrap(), Vec::new()).next(), None);
+        assert_eq!(steps(7, Vec::new(), Vec::new()).next(), None);
+    }
+
+    #[test]
     fn each_round_has_every_fault() {
-        let plan: Vec<_> = steps(1, parse("all").unwrap()).take(3 * FAULTS.len()).collect();
+        let all = || parse("all").unwrap();
+        let plan: Vec<_> = steps(1, all(), all()).take(3 * FAULTS.len()).collect();
         for round in plan.chunks(FAULTS.len()) {
             for (fault, name, _) in FAULTS {
                 assert_eq!(round.iter().filter(|step| step.fault == *fault).count(), 1, "{name}");
@@ -266,6 +308,13 @@ mod tests {
                 .iter()
                 .all(|(_, name, what)| help().contains(&format!("{name} ")) && help().contains(what))
         );
+    }
+
+    #[test]
+    fn clocks_are_off_in_either_direction() {
+        let skews: Vec<_> = (0..200).map(|seed| Fault::ClockSkew.skew_ms(seed)).collect();
+        assert!(skews.iter().all(|skew_ms| (100..=900).contains(&skew_ms.abs())));
+        assert!(skews.iter().any(|skew_ms| *skew_ms > 0) && skews.iter().any(|skew_ms| *skew_ms < 0));
     }
 
     #[test]

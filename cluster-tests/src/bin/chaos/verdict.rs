@@ -3,10 +3,11 @@
 use crate::plan::Fault;
 use cluster_tests::{
     check::{
-        Observation, PROPERTIES, Window, back_us, every_firing_once,
+        Observation, PROPERTIES, Property, Violation, Window, back_us, covered_us, every_firing_once,
         on_time::{Sample, Scope, samples, summarize},
     },
-    history::{self, FaultKind, History, Outcome},
+    history::{self, FaultKind, Healed, History, Outcome},
+    time::SECOND_US,
 };
 use std::{collections::HashSet, fmt::Write, time::Duration};
 
@@ -17,16 +18,13 @@ const BAR_CHARS: usize = 40;
 /// Violations of one property that are shown.
 const SHOWN_MAX: usize = 5;
 
-/// A fault that is over.
-#[derive(Clone, Debug)]
-pub(crate) struct Healed {
-    pub(crate) fault: Fault,
-    pub(crate) leader: u64,
-    pub(crate) lasting: Duration,
-    /// From the end of the fault until every node said that it is ready.
-    pub(crate) ready: Duration,
-    /// From the end of the fault until every node was alive and every shard had an owner.
-    pub(crate) whole: Duration,
+/// What the run was to do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// The faults that somebody asked for.
+    pub(crate) asked: &'a [Fault],
+    /// Those that this machine and these builds allow.
+    pub(crate) possible: &'a [Fault],
 }
 
 /// Around every fault: from before it, since nodes claim ahead, to when work has been given to others.
@@ -37,14 +35,18 @@ pub(crate) fn troubled(history: &History, before: Duration, after: Duration) -> 
         from_us: Window::around(fault.at_us, before, before).from_us,
         until_us: Window::around(back_us(history, fault), after, after).until_us,
     };
-    history.faults().filter(|fault| goes_away(fault.kind)).map(window).collect()
+    let skewed = history.skews().map(|skewed| Window {
+        from_us: Window::around(skewed.from_us, before, before).from_us,
+        until_us: Window::around(skewed.until_us, after, after).until_us,
+    });
+    history.faults().filter(|fault| goes_away(fault.kind)).map(window).chain(skewed).collect()
 }
 
 /// The page, and whether all is well.
 pub(crate) fn verdict(
     history: &History,
     observation: &Observation,
-    healed: &[Healed],
+    wanted: Option<Wanted<'_>>,
     troubled: &[Window],
 ) -> (String, bool) {
     let mut page = String::new();
@@ -56,19 +58,27 @@ pub(crate) fn verdict(
 
     line("faults".to_owned());
     for fault in crate::plan::FAULTS {
-        let of_kind: Vec<_> = healed.iter().filter(|healed| healed.fault == fault.0).collect();
-        let slowest = |time: fn(&Healed) -> Duration| {
-            of_kind.iter().map(|healed| time(healed)).max().unwrap_or_default().as_secs_f64()
+        let of_kind: Vec<_> = history.healed().filter(|healed| healed.fault == fault.1).collect();
+        let slowest = |time_us: fn(&Healed) -> i64| {
+            of_kind.iter().map(|healed| time_us(healed)).max().unwrap_or_default() as f64 / SECOND_US as f64
         };
         if !of_kind.is_empty() {
             line(format!(
                 "  {:<15} {:>4} times; afterwards ready within {:.1} s, whole within {:.1} s",
                 fault.1,
                 of_kind.len(),
-                slowest(|healed| healed.ready),
-                slowest(|healed| healed.whole),
+                slowest(|healed| healed.ready_us),
+                slowest(|healed| healed.whole_us),
             ));
         }
+    }
+    if let Some(wanted) = wanted {
+        for (what, faults) in wanted.left_out(history) {
+            line(format!("  {what}: {}", faults.join(", ")));
+        }
+    }
+    if let Some(percent) = disturbed_percent(history, observation) {
+        line(format!("  {percent:.0} % of the time a fault may excuse something"));
     }
 
     let count = |status: &str| history.executions().filter(|execution| execution.status == status).count();
@@ -110,8 +120,7 @@ pub(crate) fn verdict(
     line("promises".to_owned());
     for property in PROPERTIES {
         let violations = (property.check)(history, observation);
-        let mark = if violations.is_empty() { "kept" } else { "BROKEN" };
-        line(format!("  {:<18} {mark}", property.name));
+        line(format!("  {}", judgement(property, &violations, (property.judged)(history, observation))));
         for violation in violations.iter().take(SHOWN_MAX) {
             line(format!("    {violation}"));
         }
@@ -122,6 +131,50 @@ pub(crate) fn verdict(
     }
     line(format!("verdict: {}", if is_valid { "VALID" } else { "INVALID" }));
     (page, is_valid)
+}
+
+impl Wanted<'_> {
+    /// What of it came to nothing, by why.
+    fn left_out(&self, history: &History) -> Vec<(&'static str, Vec<&'static str>)> {
+        let names = |is: &dyn Fn(&Fault) -> bool| {
+            let mut names: Vec<_> =
+                self.asked.iter().filter(|fault| is(fault)).map(|fault| fault.name()).collect();
+            names.dedup();
+            names
+        };
+        let is_possible = |fault: &Fault| self.possible.contains(fault);
+        let was_reached = |fault: &Fault| history.healed().any(|healed| healed.fault == fault.name());
+        let left_out = [
+            ("not reached", names(&|fault| is_possible(fault) && !was_reached(fault))),
+            ("SKIPPED", names(&|fault| !is_possible(fault))),
+        ];
+        left_out.into_iter().filter(|(_, names)| !names.is_empty()).collect()
+    }
+}
+
+/// A promise, whether it was kept, and by how much that is judged.
+fn judgement(property: &Property, violations: &[Violation], judged: usize) -> String {
+    let mark = match (violations.is_empty(), judged) {
+        (true, 0) => return format!("{:<18} nothing to judge", property.name),
+        (true, _) => "kept",
+        (false, _) => "BROKEN",
+    };
+    format!("{:<18} {mark:<7} {:>12} {}", property.name, grouped(judged), property.unit)
+}
+
+/// A number for people: 1,234,567.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);
+    groups.collect::<Vec<_>>().join(",")
+}
+
+/// How much of the time from the first job to the end lies in disturbed windows; none without a job.
+fn disturbed_percent(history: &History, observation: &Observation) -> Option<f64> {
+    let from_us = history.jobs().map(|job| job.acknowledged_us).min()?;
+    let all_us = observation.until_us - from_us;
+    let covered_us = covered_us(&observation.disturbed, from_us, observation.until_us);
+    (all_us > 0).then(|| covered_us as f64 / all_us as f64 * 100.0)
 }
 
 /// Messages that had been told before.
@@ -161,4 +214,49 @@ fn histogram(samples: &[Sample], troubled: &[Window]) -> String {
         }
     }
     text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster_tests::history::Event;
+
+    fn healed(fault: &str) -> Event {
+        let fault = fault.to_owned();
+        Event::Healed(Healed { fault, leader: 1, lasting_us: 1, at_us: 1, ready_us: 1, whole_us: 2_500_000 })
+    }
+
+    fn page(history: &History, wanted: Option<Wanted<'_>>) -> (String, bool) {
+        let observation = Observation::of(history, 3, 0, Duration::ZERO);
+        verdict(history, &observation, wanted, &[])
+    }
+
+    #[test]
+    fn the_page_says_by_how_much_a_promise_is_judged() {
+        let (text, is_valid) = page(&History { events: vec![healed("roll"), healed("roll")] }, None);
+        assert!(is_valid && text.contains("heals              kept               2 faults\n"), "{text}");
+        assert!(text.contains("kept               nothing to judge\n"), "{text}");
+        assert!(
+            text.contains("roll               2 times; afterwards ready within 0.0 s, whole within 2.5 s"),
+            "{text}"
+        );
+        let [late] = [healed("roll")].map(|event| match event {
+            Event::Healed(healed) => Event::Healed(Healed { whole_us: 20_000_001, ..healed }),
+            other => other,
+        });
+        let (text, is_valid) = page(&History { events: vec![late] }, None);
+        assert!(!is_valid && text.contains("heals              BROKEN             1 faults\n"), "{text}");
+        assert!(text.ends_with("verdict: INVALID\n"), "{text}");
+        assert_eq!([7, 1_234, 1_234_567].map(grouped), ["7", "1,234", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_page_names_the_faults_that_were_not_to_be_had() {
+        let asked = [Fault::Roll, Fault::KillAll, Fault::MixedVersion, Fault::DiskFull];
+        let wanted = Wanted { asked: &asked, possible: &asked[..2] };
+        let (text, _) = page(&History { events: vec![healed("roll")] }, Some(wanted));
+        assert!(text.contains("  not reached: kill-all\n  SKIPPED: mixed-version, disk-full\n"), "{text}");
+        let (text, _) = page(&History { events: vec![healed("roll"), healed("kill-all")] }, Some(wanted));
+        assert!(!text.contains("not reached"), "{text}");
+    }
 }

@@ -128,6 +128,20 @@ fn what_is_told_too_late_is_late() {
 }
 
 #[test]
+fn one_fault_after_the_other_does_not_put_a_message_off_for_ever() {
+    let told = |after_s| {
+        let case = Case::of(&[false]).told(FAILED, 0, after_s);
+        (0..12).fold(case, |case, number| case.disturbed(number * 20, number * 20 + 10)).check()
+    };
+    // The last that begins within 45 s is over at T0+50.
+    assert_eq!(told(95), []);
+    let late_us = (240 - 95) * SECOND_US;
+    let late =
+        Violation::AlertLate { kind: FAILED.to_owned(), execution: "x0".to_owned(), path: path(), late_us };
+    assert_eq!(told(240), [late]);
+}
+
+#[test]
 fn where_the_order_is_not_known_a_recovery_may_be_told_or_not() {
     let case = || Case::of(&[true, false, true]).disturbed(12, 13).told(FAILED, 10, 1);
     assert_eq!(case().check(), []);

@@ -1,11 +1,12 @@
 //! Somebody who asks for runs of the jobs that last.
 
-use super::{Person, request::Once};
+use super::{Diary, Person, request::Once};
 use cluster_tests::{
     Error,
     api::Api,
     client::Answer,
     history::{Event, JobId, RunAsked},
+    time::now_us,
 };
 use http::Method;
 use rand::RngExt;
@@ -16,22 +17,26 @@ use tokio::sync::watch;
 const PAUSE_MS: RangeInclusive<u64> = 300..=1_500;
 
 /// Asks for runs until it is stopped.
-pub(crate) struct Caller {
+pub(super) struct Caller {
     person: Person,
     /// Tells its keys from others'.
     number: usize,
 }
 
 impl Caller {
-    pub(crate) fn new(number: usize, seed: u64, nodes: &[Api], stop: watch::Receiver<bool>) -> Self {
-        Self { person: Person::new(seed, nodes, stop), number }
+    pub(super) fn new(
+        number: usize,
+        seed: u64,
+        nodes: &[Api],
+        stop: watch::Receiver<bool>,
+        diary: Diary,
+    ) -> Self {
+        Self { person: Person::new(seed, nodes, stop, diary), number }
     }
 
-    /// Returns what it did.
-    ///
     /// # Errors
-    /// An answer that makes no sense.
-    pub(crate) async fn run(mut self, jobs: Vec<JobId>) -> Result<Vec<Event>, Error> {
+    /// An answer that makes no sense, or none for too long.
+    pub(super) async fn run(mut self, jobs: Vec<JobId>) -> Result<(), Error> {
         for count in 0.. {
             if self.person.pass(PAUSE_MS).await || jobs.is_empty() {
                 break;
@@ -47,7 +52,7 @@ impl Caller {
                 }
             }
         }
-        Ok(self.person.events)
+        Ok(())
     }
 }
 
@@ -55,26 +60,25 @@ impl Person {
     /// Asks for a run until there is an answer. Gives the key back.
     pub(super) async fn run_named(&mut self, job: &JobId, key: String) -> Result<String, Error> {
         let path = format!("/v1/jobs/{job}/run");
-        let done = self.change(Method::POST, &path, None, Some(&key)).await?;
-        let execution = Some(execution(&path, done.answer.as_ref())?);
         let (job, key_of_run) = (job.clone(), Some(key.clone()));
-        self.events.push(Event::RunAsked(RunAsked {
-            job,
-            key: key_of_run,
-            asked_us: done.asked_us,
-            execution,
-        }));
+        let mut asked = RunAsked { job, key: key_of_run, asked_us: now_us(), execution: None };
+        let place = self.diary.note(Event::RunAsked(asked.clone()));
+        let done = self.change(Method::POST, &path, None, Some(&key)).await?;
+        asked.execution = Some(execution(&path, done.answer.as_ref())?);
+        self.diary.correct(place, Event::RunAsked(asked));
         Ok(key)
     }
 
     /// Asks for a run; nobody may ever know whether it was made.
     async fn run_once(&mut self, job: &JobId) -> Result<(), Error> {
         let path = format!("/v1/jobs/{job}/run");
-        let (asked_us, execution) = match self.change_once(Method::POST, &path, None).await? {
+        let mut asked = RunAsked { job: job.clone(), key: None, asked_us: now_us(), execution: None };
+        let place = self.diary.note(Event::RunAsked(asked.clone()));
+        (asked.asked_us, asked.execution) = match self.change_once(Method::POST, &path, None).await? {
             Once::Acknowledged(done) => (done.asked_us, Some(execution(&path, done.answer.as_ref())?)),
             Once::Unknown(asked_us) => (asked_us, None),
         };
-        self.events.push(Event::RunAsked(RunAsked { job: job.clone(), key: None, asked_us, execution }));
+        self.diary.correct(place, Event::RunAsked(asked));
         Ok(())
     }
 }

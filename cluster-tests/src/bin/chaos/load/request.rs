@@ -1,5 +1,5 @@
-//! A change is asked for until it is acknowledged. What names itself takes effect once however often it is repeated; so does
-//! a deletion, and so does a change of a job's fields as long as nobody changes them to something else meanwhile.
+//! A change is asked for until it is acknowledged, or has been asked for too long. What names itself takes effect once however often it is
+//! repeated; so does a deletion, and so does a change of a job's fields as long as nobody changes them to something else meanwhile.
 
 use super::Person;
 use cluster_tests::{
@@ -12,10 +12,38 @@ use cluster_tests::{
 use http::Method;
 use serde_json::Value;
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Before an attempt that had no answer is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How long a change is asked for: longer than any fault lasts, and the cluster takes to be one again.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long somebody goes on asking for one thing.
+pub(super) struct Patience {
+    since: Instant,
+    deadline: Duration,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), deadline: DEADLINE }
+    }
+
+    /// Waits a moment before it is asked again.
+    ///
+    /// # Errors
+    /// [`Error::Deadline`] if it has been asked for too long, with `what` that is.
+    pub(super) async fn again(&self, what: impl FnOnce() -> String) -> Result<(), Error> {
+        if self.since.elapsed() >= self.deadline {
+            let (what, seen) = (format!("answer to {}", what()), "refusals, errors or nothing".to_owned());
+            return Err(Error::Deadline { what, deadline: self.deadline, seen });
+        }
+        sleep(AGAIN_AFTER).await;
+        Ok(())
+    }
+}
 
 /// A change that was acknowledged.
 pub(super) struct Acknowledged {
@@ -37,13 +65,13 @@ pub(super) enum Once {
 impl Person {
     /// Makes a job.
     pub(super) async fn create(&mut self, job: &NewJob) -> Result<JobCreated, Error> {
-        let asked_us = now_us();
+        let (asked_us, patience) = (now_us(), Patience::new());
         loop {
             if let Asked::Answered(posted) = self.any().create_once(job).await? {
                 // An earlier attempt may have made it.
                 return Ok(job.created(posted.job, asked_us, posted.answered_us));
             }
-            sleep(AGAIN_AFTER).await;
+            patience.again(|| format!("POST /v1/jobs as {}", job.name)).await?;
         }
     }
 
@@ -55,7 +83,7 @@ impl Person {
         body: Option<&Value>,
         key: Option<&str>,
     ) -> Result<Acknowledged, Error> {
-        let asked_us = now_us();
+        let (asked_us, patience) = (now_us(), Patience::new());
         for attempt in 0.. {
             let fate = self.any().change(method.clone(), path, body, key).await?;
             let answered_us = now_us();
@@ -67,7 +95,7 @@ impl Person {
                     return Ok(Acknowledged { asked_us, answered_us, answer: None });
                 }
                 Fate::Absent => return Err(gone(&method, path)),
-                Fate::NotDone | Fate::Unknown => sleep(AGAIN_AFTER).await,
+                Fate::NotDone | Fate::Unknown => patience.again(|| format!("{method} {path}")).await?,
             }
         }
         Err(gone(&method, path))
@@ -80,6 +108,7 @@ impl Person {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Once, Error> {
+        let patience = Patience::new();
         loop {
             let asked_us = now_us();
             let fate = self.any().change(method.clone(), path, body, None).await?;
@@ -94,7 +123,7 @@ impl Person {
                 }
                 Fate::Absent => return Err(gone(&method, path)),
                 Fate::Unknown => return Ok(Once::Unknown(asked_us)),
-                Fate::NotDone => sleep(AGAIN_AFTER).await,
+                Fate::NotDone => patience.again(|| format!("{method} {path}")).await?,
             }
         }
     }
@@ -103,4 +132,26 @@ impl Person {
 /// A job that nobody has deleted.
 fn gone(method: &Method, path: &str) -> Error {
     Error::Answered { request: format!("{method} {path}"), status: 404, body: "nobody deleted it".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_asks_for_ever() {
+        let what = || "POST /".to_owned();
+        assert!(Patience::new().again(what).await.is_ok());
+        let deadline = AGAIN_AFTER * 2;
+        let patience = Patience { since: Instant::now(), deadline };
+        let mut asked = 0;
+        let error = loop {
+            match patience.again(what).await {
+                Ok(()) => asked += 1,
+                Err(error) => break error.to_string(),
+            }
+        };
+        assert!((1..=2).contains(&asked) && patience.since.elapsed() >= deadline, "{asked}");
+        assert!(error.starts_with("no answer to POST / within 400ms"), "{error}");
+    }
 }

@@ -1,8 +1,8 @@
 //! Somebody who makes a job, changes it, runs it, pauses it, resumes it, leaves or deletes it, and begins again.
 
 use super::{
-    Person,
-    request::{Acknowledged, Once},
+    Diary, Person,
+    request::{Acknowledged, Once, Patience},
 };
 use cluster_tests::{
     Error,
@@ -22,12 +22,10 @@ use tokio::sync::watch;
 const STRETCH_MS: RangeInclusive<u64> = 2_500..=9_000;
 /// Changes between two pauses.
 const CHANGES: RangeInclusive<usize> = 1..=3;
-/// Asks again how a job is configured, when no node answers.
-const LOOK_AGAIN_MS: RangeInclusive<u64> = 200..=400;
 
 /// Goes on until it is stopped. Every request is repeated until it is acknowledged, but for some changes of which the user
 /// looks instead what came of them.
-pub(crate) struct User {
+pub(super) struct User {
     person: Person,
     number: usize,
     /// The address of the target, to which a path is added.
@@ -43,27 +41,26 @@ struct Job {
 }
 
 impl User {
-    pub(crate) fn new(
+    pub(super) fn new(
         number: usize,
         seed: u64,
         nodes: &[Api],
         target: &Target,
         stop: watch::Receiver<bool>,
+        diary: Diary,
     ) -> Self {
-        Self { person: Person::new(seed, nodes, stop), number, base: target.url("") }
+        Self { person: Person::new(seed, nodes, stop, diary), number, base: target.url("") }
     }
 
-    /// Returns what it did.
-    ///
     /// # Errors
-    /// An answer that a repetition must not meet with.
-    pub(crate) async fn run(mut self) -> Result<Vec<Event>, Error> {
+    /// An answer that a repetition must not meet with, or none for too long.
+    pub(super) async fn run(mut self) -> Result<(), Error> {
         for round in 0.. {
             if self.live(round).await? {
                 break;
             }
         }
-        Ok(self.person.events)
+        Ok(())
     }
 
     /// A job's life; says whether it was cut short by the end of the run, and then the job stays as it is.
@@ -75,22 +72,16 @@ impl User {
             configuration: created.configuration.clone(),
             is_unsettled: false,
         };
-        self.person.events.push(Event::JobCreated(created));
+        self.person.diary.note(Event::JobCreated(created));
         if self.change_some(&mut job).await? {
             return Ok(true);
         }
 
+        let mut stopped = stopped_now(&job.id, Stop::Paused);
+        let place = self.person.diary.note(Event::Stopped(stopped.clone()));
         let paused = self.turn(&job.id, "pause", &name).await?;
-        let mut stopped = Stopped {
-            job: job.id.clone(),
-            how: Stop::Paused,
-            asked_us: paused.asked_us,
-            acknowledged_us: paused.answered_us,
-            resume_asked_us: None,
-            resumed_us: None,
-        };
-        let place = self.person.events.len();
-        self.person.events.push(Event::Stopped(stopped.clone()));
+        (stopped.asked_us, stopped.acknowledged_us) = (paused.asked_us, paused.answered_us);
+        self.person.diary.correct(place, Event::Stopped(stopped.clone()));
         if self.person.pass(STRETCH_MS).await {
             return Ok(true);
         }
@@ -100,30 +91,28 @@ impl User {
             1 => self.edit(&mut job).await?,
             _ => {}
         }
+        stopped.resume_asked_us = Some(now_us());
+        self.person.diary.correct(place, Event::Stopped(stopped.clone()));
         let resumed = self.turn(&job.id, "resume", &name).await?;
         (stopped.resume_asked_us, stopped.resumed_us) = (Some(resumed.asked_us), Some(resumed.answered_us));
-        self.person.events[place] = Event::Stopped(stopped);
+        self.person.diary.correct(place, Event::Stopped(stopped));
         if self.change_some(&mut job).await? {
             return Ok(true);
         }
 
         // What is left behind can be looked at in the end; it is paused, so that there is not more to do from round to round.
         let leaves = self.person.random.random_range(0..2) == 0;
-        let (how, ended) = match leaves {
-            true => (Stop::Paused, self.turn(&job.id, "pause", &format!("{name} end")).await?),
-            false => {
+        let mut last = stopped_now(&job.id, if leaves { Stop::Paused } else { Stop::Deleted });
+        let place = self.person.diary.note(Event::Stopped(last.clone()));
+        let ended = match last.how {
+            Stop::Paused => self.turn(&job.id, "pause", &format!("{name} end")).await?,
+            Stop::Deleted => {
                 let path = format!("/v1/jobs/{}", job.id);
-                (Stop::Deleted, self.person.change(Method::DELETE, &path, None, None).await?)
+                self.person.change(Method::DELETE, &path, None, None).await?
             }
         };
-        self.person.events.push(Event::Stopped(Stopped {
-            job: job.id,
-            how,
-            asked_us: ended.asked_us,
-            acknowledged_us: ended.answered_us,
-            resume_asked_us: None,
-            resumed_us: None,
-        }));
+        (last.asked_us, last.acknowledged_us) = (ended.asked_us, ended.answered_us);
+        self.person.diary.correct(place, Event::Stopped(last));
         Ok(false)
     }
 
@@ -152,8 +141,11 @@ impl User {
         }
         let (to, body) = self.changed(&job.configuration);
         let path = format!("/v1/jobs/{}", job.id);
+        let mut edited =
+            Edited { job: job.id.clone(), to: to.clone(), asked_us: now_us(), acknowledged_us: None };
+        let place = self.person.diary.note(Event::Edited(edited.clone()));
         let repeats = self.person.random.random_range(0..2) == 0;
-        let (asked_us, acknowledged_us) = if repeats {
+        (edited.asked_us, edited.acknowledged_us) = if repeats {
             let done = self.person.change(Method::PATCH, &path, Some(&body), None).await?;
             (done.asked_us, Some(done.answered_us))
         } else {
@@ -165,14 +157,15 @@ impl User {
                 }
             }
         };
-        job.is_unsettled = acknowledged_us.is_none();
-        job.configuration = to.clone();
-        self.person.events.push(Event::Edited(Edited { job: job.id.clone(), to, asked_us, acknowledged_us }));
+        job.is_unsettled = edited.acknowledged_us.is_none();
+        job.configuration = to;
+        self.person.diary.correct(place, Event::Edited(edited));
         Ok(())
     }
 
     /// How the job is configured, by whichever node answers.
     async fn look(&mut self, job: &JobId) -> Result<Configuration, Error> {
+        let patience = Patience::new();
         loop {
             match self.person.any().configuration(job).await {
                 Ok(Some(configuration)) => return Ok(configuration),
@@ -185,7 +178,7 @@ impl User {
                     });
                 }
                 Err(Error::Call(_) | Error::Answered { status: 500.., .. }) => {
-                    self.person.pass(LOOK_AGAIN_MS).await;
+                    patience.again(|| format!("GET /v1/jobs/{job}")).await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -225,6 +218,18 @@ impl User {
 
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
+    }
+}
+
+/// A job that is asked to stop now, and has not been yet.
+fn stopped_now(job: &JobId, how: Stop) -> Stopped {
+    Stopped {
+        job: job.clone(),
+        how,
+        asked_us: now_us(),
+        acknowledged_us: i64::MAX,
+        resume_asked_us: None,
+        resumed_us: None,
     }
 }
 
