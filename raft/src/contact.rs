@@ -262,8 +262,8 @@ impl Contact {
                 // As for a follower: what this node holds by its state may have been given to others, or its job paused, by what
                 // is committed and not applied here yet.
                 if since <= self.shared.lease && sight.is_caught_up {
-                    let (sure_at, committed) =
-                        *known.sure.get_or_insert((now.saturating_sub(since), sight.committed));
+                    let sure = || (now.saturating_sub(since), sight.committed);
+                    let (sure_at, committed) = *known.sure.get_or_insert_with(sure);
                     if sight.applied >= committed {
                         known.leader_heard = known.leader_heard.max(Some(sure_at));
                         known.sure = None;
