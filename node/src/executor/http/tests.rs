@@ -243,6 +243,7 @@ async fn what_arrived_while_the_process_was_stopped_is_read() {
     let (client, request) = (client(), Request { timeout_sec: 1, ..request(url) });
     let stop = async {
         is_asked.await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "the whole process is to stand still")]
         std::thread::sleep(Duration::from_secs(2));
     };
     let (report, ()) = join(send(&client, &request), stop).await;
