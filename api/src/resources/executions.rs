@@ -22,7 +22,7 @@ use domain::time::Timestamp;
 use serde::Serialize;
 use std::collections::HashSet;
 use storage::Read;
-use storage::schema::{Diagnoses, ExecutionHours, Executions, JobHour, Jobs, ResponseBodies};
+use storage::schema::{Diagnoses, ExecutionHours, Executions, JobHour, JobStates, Jobs, ResponseBodies};
 use utoipa::ToSchema;
 
 /// Hours of a history looked at in one view: about a millisecond, so that applies are not held back.
@@ -50,14 +50,13 @@ pub(crate) async fn list(
 ) -> Result<axum::Json<Page<ExecutionOutput>>, ApiError> {
     let mut issues = Issues::default();
     let request = PageRequest::read(&query, &mut issues);
-    let (_, state) = jobs::find(&deps, principal.account, job)?;
+    jobs::find(&deps, principal.account, job)?;
     issues.refuse()?;
 
     let now = deps.clock.now();
-    let waiting: HashSet<ExecutionId> = not_yet_due(&state, now).collect();
-    let hidden = u64::try_from(waiting.len()).expect("a job has few open executions");
-    let total = state.executions_total.saturating_sub(hidden);
-    let keys = if request.offset() < total { keys(&deps, job, request, &waiting).await? } else { Vec::new() };
+    let history = History::of(&deps, job, now)?;
+    let total = history.total;
+    let keys = if request.offset() < total { history.keys(&deps, request).await? } else { Vec::new() };
     let mut executions = Vec::with_capacity(keys.len());
     for id in keys {
         executions
@@ -72,36 +71,66 @@ pub(super) fn not_yet_due(state: &JobState, now: Timestamp) -> impl Iterator<Ite
     state.open.iter().copied().filter(move |id| id.is_scheduled() && id.at > now)
 }
 
-/// The executions of one page, without the `hidden` ones. What lies before it is passed over an hour at a time, so
-/// that the last page of a year's history is as near as the first.
-async fn keys(
-    deps: &Deps,
+/// A job's history, without what is not yet due, as it was in one view.
+struct History {
     job: JobId,
-    request: PageRequest,
-    hidden: &HashSet<ExecutionId>,
-) -> Result<Vec<ExecutionId>, ApiError> {
-    let prefix = job.0.to_be_bytes();
-    let mut skip = request.offset();
-    let mut passed: Option<JobHour> = None;
-    loop {
-        let hours =
-            deps.read(|view| view.prefix::<ExecutionHours>(&prefix, passed.as_ref(), HOURS_AT_ONCE))?;
-        for (hour, count) in &hours {
-            let hidden_then = hidden.iter().filter(|id| JobHour::of(id) == *hour).count() as u64;
-            let shown = count.saturating_sub(hidden_then);
-            if skip < shown {
-                let after = Some(hour.threshold());
-                let wanted = |id: &ExecutionId| !hidden.contains(id);
-                return page::keys_behind::<Executions>(deps, &prefix, after, skip, request.len(), wanted)
+    /// How many executions it has.
+    total: u64,
+    now: Timestamp,
+    hidden: HashSet<ExecutionId>,
+    /// Of its newest hours, how many executions each has, the hidden ones among them.
+    newest: Vec<(JobHour, u64)>,
+}
+
+impl History {
+    /// What is hidden and how many there are must be of the same view: what is claimed in between would move the pages by one.
+    fn of(deps: &Deps, job: JobId, now: Timestamp) -> Result<Self, ApiError> {
+        deps.read(|view| {
+            let state = view.get::<JobStates>(&job)?.unwrap_or_default();
+            let hidden: HashSet<ExecutionId> = not_yet_due(&state, now).collect();
+            let hidden_count = u64::try_from(hidden.len()).expect("a job has few open executions");
+            let total = state.executions_total.saturating_sub(hidden_count);
+            let newest = view.prefix::<ExecutionHours>(&job.0.to_be_bytes(), None, HOURS_AT_ONCE)?;
+            Ok(Self { job, total, now, hidden, newest })
+        })
+    }
+
+    /// The executions of one page. What lies before it is passed over an hour at a time, so that the last page of a year's
+    /// history is as near as the first.
+    async fn keys(self, deps: &Deps, request: PageRequest) -> Result<Vec<ExecutionId>, ApiError> {
+        let prefix = self.job.0.to_be_bytes();
+        let mut skip = request.offset();
+        let mut hours = self.newest;
+        loop {
+            for (hour, count) in &hours {
+                let hidden_then = self.hidden.iter().filter(|id| JobHour::of(id) == *hour).count() as u64;
+                let shown = count.saturating_sub(hidden_then);
+                if skip < shown {
+                    let after = Some(hour.threshold());
+                    // What is claimed ahead from here on is not in the list of what is hidden.
+                    let wanted = |id: &ExecutionId| {
+                        !self.hidden.contains(id) && !(id.is_scheduled() && id.at > self.now)
+                    };
+                    return page::keys_behind::<Executions>(
+                        deps,
+                        &prefix,
+                        after,
+                        skip,
+                        request.len(),
+                        wanted,
+                    )
                     .await;
+                }
+                skip -= shown;
             }
-            skip -= shown;
+            if hours.len() < HOURS_AT_ONCE {
+                return Ok(Vec::new());
+            }
+            let passed = hours.last().map(|(hour, _)| *hour);
+            tokio::task::yield_now().await;
+            hours =
+                deps.read(|view| view.prefix::<ExecutionHours>(&prefix, passed.as_ref(), HOURS_AT_ONCE))?;
         }
-        if hours.len() < HOURS_AT_ONCE {
-            return Ok(Vec::new());
-        }
-        passed = hours.last().map(|(hour, _)| *hour);
-        tokio::task::yield_now().await;
     }
 }
 

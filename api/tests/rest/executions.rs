@@ -5,10 +5,12 @@ use domain::execution::{
     Outcome, ResponseBody,
 };
 use domain::id::{ExecutionId, JobId};
+use domain::node::Incarnation;
 use domain::time::Timestamp;
 use raft::command::{Applied, Claim, ClaimTarget, Command};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use storage::Read;
 use storage::schema::{ExecutionHours, Executions, JobHour, JobStates};
@@ -404,6 +406,62 @@ async fn what_is_claimed_ahead_takes_no_place_on_any_page() {
     ids.insert(0, first);
     claim_firing(&service, job, 2_280).await;
     check(&ids).await;
+}
+
+/// Claims a firing ahead of its instant and gives it back, again and again, on a node and without going through consensus.
+fn claim_and_release(node: &Node, job: JobId, instant: Timestamp, stop: &AtomicBool) {
+    let (state, id) = (node.cluster.state(), ExecutionId::scheduled(job, instant));
+    let execution = Execution::scheduled(id, instant, NODE, Incarnation(1));
+    let hour = JobHour::of(&id);
+    while !stop.load(Ordering::Relaxed) {
+        for is_there in [true, false] {
+            let mut txn = state.begin();
+            let mut job_state = txn.get::<JobStates>(&job).unwrap().unwrap();
+            let count = txn.get::<ExecutionHours>(&hour).unwrap().unwrap_or(0);
+            if is_there {
+                txn.put::<Executions>(&id, &execution).unwrap();
+                job_state.open.push(id);
+                job_state.executions_total += 1;
+                txn.put::<ExecutionHours>(&hour, &(count + 1)).unwrap();
+            } else {
+                txn.remove::<Executions>(&id).unwrap();
+                job_state.open.retain(|open| *open != id);
+                job_state.executions_total -= 1;
+                txn.put::<ExecutionHours>(&hour, &(count - 1)).unwrap();
+            }
+            txn.put::<JobStates>(&job, &job_state).unwrap();
+            let mark = state.applied().unwrap();
+            txn.commit(mark).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_claimed_while_a_page_is_read_moves_none() {
+    let service = Service::start().await;
+    let job = service.make_job().await;
+    let ids = write_history(&service, job, 300, Duration::from_secs(60)).await;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for node in service.nodes() {
+            scope.spawn(|| claim_and_release(node, job, at(180), &stop));
+        }
+        let reading = async {
+            for _ in 0..30 {
+                for (number, expected) in (1..).zip(ids.chunks(100)) {
+                    let expected: Vec<_> = expected.iter().map(ToString::to_string).collect();
+                    let found = page(&service, job, number, 100).await;
+                    if found != expected {
+                        return Err((number, found, expected));
+                    }
+                }
+            }
+            Ok(())
+        };
+        let read = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(reading));
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(read, Ok(()));
+    });
 }
 
 /// Shows how long pages take that lie ever deeper. `cargo test -p api --test rest deep -- --ignored --nocapture`
