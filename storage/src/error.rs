@@ -1,6 +1,7 @@
 //! What can go wrong with what is on disk.
 
 use domain::id::NodeId;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// A broken or unusable store. None of these is the fault of a request: a node that meets one while
@@ -104,6 +105,20 @@ impl Error {
         move |source| Self::Io { what, source }
     }
 
+    /// Whether the disk has no room, which is no damage: what is there is good once there is room again.
+    pub(crate) fn is_full(&self) -> bool {
+        let of_engine = |error: &(dyn std::error::Error + Send + Sync + 'static)| match error.downcast_ref() {
+            Some(sled::Error::Io(error)) => Some(error.kind()),
+            _ => None,
+        };
+        let kind = match self {
+            Self::Io { source, .. } => Some(source.kind()),
+            Self::StateEngine(error) => of_engine(error.as_ref()),
+            _ => None,
+        };
+        matches!(kind, Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+    }
+
     /// The error and its causes in one line, for where only the words are kept: whoever ends over them should read that the
     /// disk is full, not only what could not be written.
     pub(crate) fn in_words(&self) -> String {
@@ -122,5 +137,21 @@ impl From<sled::Error> for Error {
 impl From<raft_engine::Error> for Error {
     fn from(error: raft_engine::Error) -> Self {
         Self::LogEngine(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn a_full_disk_is_told_from_damage() {
+        let full = || io::Error::from_raw_os_error(28);
+        assert!(Error::io("writing")(full()).is_full());
+        assert!(Error::from(sled::Error::Io(full())).is_full());
+        assert!(!Error::from(sled::Error::Io(io::Error::from_raw_os_error(5))).is_full());
+        assert!(!Error::StateEngine("it panicked".into()).is_full());
+        assert!(!Error::Inconsistent("x").is_full());
     }
 }

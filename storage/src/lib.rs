@@ -121,6 +121,8 @@ fn open_tree(dir: &Path, settings: &Settings, log: &Log) -> Result<Tree, Error> 
     let reason = match &current {
         Some(_) => match open_live(&path, settings, covered) {
             Ok(tree) => return Ok(tree),
+            // To be started again once there is room; to rebuild it would take even more.
+            Err(error) if error.is_full() => return Err(error),
             Err(error) => {
                 let cause = std::error::Error::source(&error);
                 cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))

@@ -143,7 +143,7 @@ impl Tree {
     /// Notes on disk that something in this tree cannot be read, so that the next start rebuilds it instead of
     /// meeting the same again.
     pub(crate) fn suspect(&self, found: &Error) {
-        let damage = matches!(found, Error::Corrupt { .. } | Error::StateEngine(_));
+        let damage = matches!(found, Error::Corrupt { .. } | Error::StateEngine(_)) && !found.is_full();
         if damage && let Err(error) = fs::write(self.path.join(SUSPECT), found.to_string()) {
             tracing::error!(%error, "damage cannot be noted");
         }
