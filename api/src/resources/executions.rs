@@ -108,9 +108,8 @@ impl History {
                 if skip < shown {
                     let after = Some(hour.threshold());
                     // What is claimed ahead from here on is not in the list of what is hidden.
-                    let wanted = |id: &ExecutionId| {
-                        !self.hidden.contains(id) && !(id.is_scheduled() && id.at > self.now)
-                    };
+                    let is_to_come = |id: &ExecutionId| id.is_scheduled() && id.at > self.now;
+                    let wanted = |id: &ExecutionId| !self.hidden.contains(id) && !is_to_come(id);
                     return page::keys_behind::<Executions>(
                         deps,
                         &prefix,
