@@ -3,12 +3,15 @@
 mod api;
 mod bad_input;
 mod bare;
+mod cost;
 mod failover;
+mod herd;
 mod hostile;
 mod idle;
 mod lateness;
 mod raw;
 mod scene;
+mod sustained;
 mod table;
 mod writer;
 
@@ -37,6 +40,10 @@ enum Scenario {
     Failover(failover::Arguments),
     /// What many jobs cost while none is due, and how long a node takes to come back with them
     Idle(idle::Arguments),
+    /// How long a wall of jobs that are due in the same second takes
+    Herd(herd::Arguments),
+    /// How many jobs of every second are called in time
+    Sustained(sustained::Arguments),
     /// How fast the API answers, beside a server that does nothing
     Api(api::Arguments),
     /// What the API says to requests it should refuse, and to any after two nodes have died
@@ -67,6 +74,8 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Lateness(arguments) => lateness::run(locate()?, &arguments).await,
         Scenario::Failover(arguments) => failover::run(locate()?, &arguments).await,
         Scenario::Idle(arguments) => idle::run(locate()?, &arguments).await,
+        Scenario::Herd(arguments) => herd::run(locate()?, &arguments).await,
+        Scenario::Sustained(arguments) => sustained::run(locate()?, &arguments).await,
         Scenario::Api(arguments) => api::run(locate()?, &arguments).await,
         Scenario::BadInput => bad_input::run(locate()?).await,
         Scenario::Bare(arguments) => bare::serve(&arguments).await,
@@ -77,6 +86,8 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
             failover::run(binary.clone(), &failover::Arguments::default()).await?;
             idle::run(binary.clone(), &idle::Arguments::default()).await?;
             api::run(binary.clone(), &api::Arguments::default()).await?;
+            herd::run(binary.clone(), &herd::Arguments::default()).await?;
+            sustained::run(binary.clone(), &sustained::Arguments::default()).await?;
             bad_input::run(binary.clone()).await?;
             hostile::run(binary, &hostile::Arguments::default()).await
         }
@@ -105,6 +116,8 @@ mod tests {
         let parsed = |name| Arguments::try_parse_from(["bench", name]).unwrap().scenario;
         assert!(matches!(parsed("lateness"), Scenario::Lateness(found) if found == Default::default()));
         assert!(matches!(parsed("failover"), Scenario::Failover(found) if found == Default::default()));
+        assert!(matches!(parsed("herd"), Scenario::Herd(found) if found == Default::default()));
+        assert!(matches!(parsed("sustained"), Scenario::Sustained(found) if found == Default::default()));
         assert!(matches!(parsed("api"), Scenario::Api(found) if found == Default::default()));
         assert!(matches!(parsed("idle"), Scenario::Idle(found) if found == Default::default()));
         assert!(matches!(parsed("hostile"), Scenario::Hostile(found) if found == Default::default()));
