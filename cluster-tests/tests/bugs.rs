@@ -19,10 +19,13 @@ const BUGS: [(&str, &str, &str, &str, &[&str]); 5] = [
 #[test]
 #[ignore = "runs real nodes for minutes"]
 fn each_is_found() {
+    // A run that found something keeps its folder, which is of no use when that was the purpose.
+    let kept = tempfile::tempdir().unwrap();
     for (bug, action, faults, minutes, properties) in BUGS {
         let output = Command::new(env!("CARGO_BIN_EXE_chaos"))
             .args(["--seed", "1", "--minutes", minutes, "--faults", faults, "--operations", "300"])
             .args(["--plant", &format!("{bug}={action}")])
+            .env("TMPDIR", kept.path())
             .output()
             .unwrap();
         let page = String::from_utf8_lossy(&output.stdout);

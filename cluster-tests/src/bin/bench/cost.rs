@@ -17,7 +17,8 @@ impl Cost {
     /// Seconds of processor time of all nodes together since then, for each thousand of `count`.
     pub(crate) fn per_thousand(&self, cluster: &Cluster, count: usize) -> Result<f64, Error> {
         let now = spent(cluster)?;
-        let before = |id: u64| self.before.iter().find(|(node, _)| *node == id).map_or(0.0, |(_, cpu_s)| *cpu_s);
+        let before =
+            |id: u64| self.before.iter().find(|(node, _)| *node == id).map_or(0.0, |(_, cpu_s)| *cpu_s);
         let used: f64 = now.iter().map(|(id, cpu_s)| cpu_s - before(*id)).sum();
         Ok(used / f64::from(u32::try_from(count.max(1)).unwrap_or(u32::MAX)) * 1_000.0)
     }

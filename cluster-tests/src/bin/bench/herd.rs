@@ -59,7 +59,9 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     let created = workload::create(&scene.cluster.apis(), jobs, LOADERS).await?;
     let left = Duration::from_micros(u64::try_from(due_s * SECOND_US - now_us()).unwrap_or_default());
     if left < QUIET / 2 {
-        return Err(Error::Input("the jobs were not loaded in time; this machine is too slow for so many".to_owned()));
+        return Err(Error::Input(
+            "the jobs were not loaded in time; this machine is too slow for so many".to_owned(),
+        ));
     }
     created.into_iter().for_each(|job| scene.history.record(Event::JobCreated(job)));
 

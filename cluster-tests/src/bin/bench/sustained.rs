@@ -49,7 +49,17 @@ impl Default for Arguments {
 pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Error> {
     let mut table = Table::new(
         "sustained",
-        &["per_second", "seconds", "calls", "p50_ms", "p99_ms", "max_ms", "missed", "cpu_s_per_1000", "holds"],
+        &[
+            "per_second",
+            "seconds",
+            "calls",
+            "p50_ms",
+            "p99_ms",
+            "max_ms",
+            "missed",
+            "cpu_s_per_1000",
+            "holds",
+        ],
     );
     let mut highest = 0;
     for rate in (arguments.from..=arguments.until).step_by(arguments.step.max(1)) {
