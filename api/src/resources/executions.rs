@@ -22,7 +22,7 @@ use domain::time::Timestamp;
 use serde::Serialize;
 use std::collections::HashSet;
 use storage::Read;
-use storage::schema::{Diagnoses, ExecutionHours, Executions, JobHour, JobStates, Jobs, ResponseBodies};
+use storage::schema::{Diagnoses, ExecutionHours, Executions, JobHour, Jobs, ResponseBodies};
 use utoipa::ToSchema;
 
 /// Hours of a history looked at in one view: about a millisecond, so that applies are not held back.
@@ -50,11 +50,10 @@ pub(crate) async fn list(
 ) -> Result<axum::Json<Page<ExecutionOutput>>, ApiError> {
     let mut issues = Issues::default();
     let request = PageRequest::read(&query, &mut issues);
-    jobs::find(&deps, principal.account, job)?;
+    let now = deps.clock.now();
+    let history = History::of(&deps, principal.account, job, now)?;
     issues.refuse()?;
 
-    let now = deps.clock.now();
-    let history = History::of(&deps, job, now)?;
     let total = history.total;
     let keys = if request.offset() < total { history.keys(&deps, request).await? } else { Vec::new() };
     let mut executions = Vec::with_capacity(keys.len());
@@ -84,15 +83,16 @@ struct History {
 
 impl History {
     /// What is hidden and how many there are must be of the same view: what is claimed in between would move the pages by one.
-    fn of(deps: &Deps, job: JobId, now: Timestamp) -> Result<Self, ApiError> {
-        deps.read(|view| {
-            let state = view.get::<JobStates>(&job)?.unwrap_or_default();
+    fn of(deps: &Deps, account: AccountId, job: JobId, now: Timestamp) -> Result<Self, ApiError> {
+        let found = deps.read(|view| {
+            let Some((_, state)) = jobs::load(view, account, job)? else { return Ok(None) };
             let hidden: HashSet<ExecutionId> = not_yet_due(&state, now).collect();
             let hidden_count = u64::try_from(hidden.len()).expect("a job has few open executions");
             let total = state.executions_total.saturating_sub(hidden_count);
             let newest = view.prefix::<ExecutionHours>(&job.0.to_be_bytes(), None, HOURS_AT_ONCE)?;
-            Ok(Self { job, total, now, hidden, newest })
-        })
+            Ok(Some(Self { job, total, now, hidden, newest }))
+        })?;
+        found.ok_or(ApiError::NotFound(JobId::NOUN))
     }
 
     /// The executions of one page. What lies before it is passed over an hour at a time, so that the last page of a year's

@@ -99,7 +99,11 @@ pub(crate) fn find(deps: &Deps, account: AccountId, id: JobId) -> Result<(Job, J
 }
 
 /// As [`find`], within a look at the state; `None` when there is no such job of the account.
-fn load(view: &impl Read, account: AccountId, id: JobId) -> Result<Option<(Job, JobState)>, storage::Error> {
+pub(super) fn load(
+    view: &impl Read,
+    account: AccountId,
+    id: JobId,
+) -> Result<Option<(Job, JobState)>, storage::Error> {
     let Some(mut job) = view.get::<Jobs>(&id)?.filter(|job| job.account == account) else {
         return Ok(None);
     };
