@@ -162,8 +162,11 @@ impl<C: Client> Executor<C> {
                 sleeper.sleep(Duration::from_secs(3)).await;
             }
             let mut begun = clock.elapsed();
-            let (mut ready_at, mut as_of) = (*ordered_at, *ordered_at);
+            let mut ready_at = *ordered_at;
             loop {
+                // Unlike a busy target, a cluster without a leader can make it a missed one. The wall clock may be why it had
+                // to wait.
+                let as_of = ready_at.plus(clock.elapsed().saturating_sub(begun));
                 let mut early = Duration::ZERO;
                 let start = |at: Timestamp| {
                     // The order was given by a clock that was ahead, and has been put right while it had to wait.
@@ -192,14 +195,9 @@ impl<C: Client> Executor<C> {
                     }
                     Err(Withheld::Wait) if !early.is_zero() => {
                         sleeper.sleep(early.min(CONTACT_INTERVAL)).await;
-                        (begun, ready_at, as_of) = (clock.elapsed(), execution.due, execution.due);
+                        (begun, ready_at) = (clock.elapsed(), execution.due);
                     }
-                    Err(Withheld::Wait) => {
-                        sleeper.sleep(CONTACT_INTERVAL).await;
-                        // Unlike a busy target, a cluster without a leader can make it a missed one. The wall clock may be why
-                        // it had to wait.
-                        as_of = ready_at.plus(clock.elapsed().saturating_sub(begun));
-                    }
+                    Err(Withheld::Wait) => sleeper.sleep(CONTACT_INTERVAL).await,
                     Err(Withheld::Skip(reason)) => {
                         recorder.skip(execution, node, *incarnation, clock.now(), reason).await;
                         return Ok(());

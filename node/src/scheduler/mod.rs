@@ -13,3 +13,5 @@ pub(crate) use holding::Holding;
 pub(crate) use lookout::Lookout;
 pub(crate) use service::{CLAIM_RESULTS, Parts, Scheduler};
 pub(crate) use start::Start;
+#[cfg(test)]
+pub(crate) use start::is_node_lost;

@@ -89,7 +89,8 @@ fn missed_until(execution: &Execution, job: &Job, as_of: Timestamp) -> Option<Ti
     execution.attempts.iter().filter(is_of_outage).map(|attempt| attempt.finished_at).next_back()
 }
 
-fn is_node_lost(attempt: &Attempt) -> bool {
+/// Whether an attempt was given up because its node was.
+pub(crate) fn is_node_lost(attempt: &Attempt) -> bool {
     attempt.failure.as_ref().is_some_and(|failure| failure.kind == ErrorKind::NodeLost)
 }
 

@@ -1,10 +1,11 @@
 //! How a run ends: everything is done, everybody lives and agrees, and what is on record is what happened.
 
 use super::{Promise, Story, Violation, broken};
+use crate::scheduler::is_node_lost;
 use crate::simulation::facts::{Fact, Of};
 use crate::simulation::invariants;
 use crate::simulation::run::instant;
-use domain::execution::{Attempt, AttemptResult, ErrorKind, Execution, ExecutionStatus, Outcome};
+use domain::execution::{AttemptResult, Execution, ExecutionStatus, Outcome};
 use domain::id::ExecutionId;
 use domain::job::OverlapPolicy;
 use domain::retry;
@@ -161,11 +162,7 @@ fn record(story: &Story<'_>, id: ExecutionId, execution: &Execution, found: &mut
 
 /// A failure is what the target answered last, with no retry left, or the loss of the node.
 fn failed(story: &Story<'_>, id: ExecutionId, execution: &Execution, found: &mut Vec<Violation>) {
-    let is_lost = |attempt: &Attempt| {
-        attempt.failure.as_ref().is_some_and(|failure| failure.kind == ErrorKind::NodeLost)
-    };
-    let mut lost = execution.attempts.iter().filter(|attempt| is_lost(attempt));
-    if lost.next().is_some() {
+    if execution.attempts.iter().any(is_node_lost) {
         if !story.has_trouble() {
             found.push(broken(
                 Promise::OutcomesAgree,
