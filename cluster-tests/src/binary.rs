@@ -116,9 +116,7 @@ impl Binary {
     /// [`Error::Io`]; [`Error::Deadline`] if it starts all the same.
     pub async fn probe(self) -> Result<Self, Error> {
         let mut command = tokio::process::Command::new(&self.path);
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("JUSTRUN_")) {
-            command.env_remove(name);
-        }
+        forget_settings(&mut command);
         command
             .args(["server", "--node-id", "1", "--data-dir", "/dev/null/none"])
             .args(["--api-addr", "127.0.0.1:0", "--rpc-addr", "127.0.0.1:0", "--cluster", "1=127.0.0.1:1"])
@@ -135,6 +133,13 @@ impl Binary {
         let output = output.map_err(Error::io(what()))?;
         let takes_faults = !String::from_utf8_lossy(&output.stderr).contains("faults-file");
         Ok(Self { takes_faults, ..self })
+    }
+}
+
+/// The settings of whoever runs the harness must not leak into what is tested.
+pub(crate) fn forget_settings(command: &mut tokio::process::Command) {
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("JUSTRUN_")) {
+        command.env_remove(name);
     }
 }
 

@@ -6,7 +6,7 @@ mod opinion; // of its histories, by the service itself
 use crate::{
     Error,
     api::{Api, ClusterView},
-    binary::Binary,
+    binary::{Binary, forget_settings},
     client::Client,
     disk::Disk,
     history::{Fault, FaultKind},
@@ -463,12 +463,7 @@ impl Cluster {
             Some(net) => net.command(id, &binary.path),
             None => Command::new(&binary.path),
         };
-        // The settings of whoever runs the harness must not leak into what is tested.
-        for (name, _) in env::vars_os() {
-            if name.to_string_lossy().starts_with("JUSTRUN_") {
-                command.env_remove(name);
-            }
-        }
+        forget_settings(&mut command);
         command.arg("server");
         if binary.takes_faults {
             command.arg("--faults-file").arg(self.faults_path(id));

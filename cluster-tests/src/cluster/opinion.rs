@@ -1,9 +1,9 @@
 //! What the service itself says of its histories.
 
 use super::Cluster;
-use crate::{Error, history::Proven, time::format_rfc3339};
+use crate::{Error, binary::forget_settings, history::Proven, time::format_rfc3339};
 use serde_json::Value;
-use std::{env, path::Path, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio, time::Duration};
 use tokio::{process::Command, time::timeout};
 
 /// A backup and a look at it: seconds for an hour of a hundred jobs.
@@ -33,9 +33,7 @@ impl Cluster {
     /// The exit code of `justrun verify`, and what it has written.
     async fn verify(&self, file: &Path, from_s: i64, until_s: i64) -> Result<(Option<i32>, String), Error> {
         let mut command = Command::new(&self.settings.binary.path);
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("JUSTRUN_")) {
-            command.env_remove(name);
-        }
+        forget_settings(&mut command);
         let output = command
             .args(["verify", "--output", "json", "--backup"])
             .arg(file)

@@ -3,7 +3,7 @@
 use crate::{
     bare::Bare,
     raw::{self, Outcome, Request},
-    scene::{READY_DEADLINE, Scene},
+    scene::{LOADERS, READY_DEADLINE, Scene},
     table::{Table, hundredths},
 };
 use clap::Args;
@@ -25,8 +25,6 @@ use std::{
 
 /// Jobs of the small account that a large one is compared with.
 const FEW: usize = 100;
-/// Requests under way while jobs are loaded.
-const LOADERS: usize = 64;
 /// Connections of a list's readers: enough to keep the machine busy, few enough to see the latency.
 const READERS: usize = 4;
 /// How often each comparison is made, in turns, so that what else the machine does hits both sides.

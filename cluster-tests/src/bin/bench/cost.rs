@@ -25,9 +25,10 @@ impl Cost {
 }
 
 fn spent(cluster: &Cluster) -> Result<Vec<(u64, f64)>, Error> {
-    let of = |id: u64| {
-        let pid = cluster.pid(id).ok_or_else(|| Error::Input(format!("node {id} does not run")))?;
-        Ok((id, usage::of(pid)?.cpu_s))
-    };
-    cluster.running().into_iter().map(of).collect()
+    cluster.running().into_iter().map(|id| Ok((id, usage::of(pid(cluster, id)?)?.cpu_s))).collect()
+}
+
+/// The process of a node that must run.
+pub(crate) fn pid(cluster: &Cluster, id: u64) -> Result<u32, Error> {
+    cluster.pid(id).ok_or_else(|| Error::Input(format!("node {id} does not run")))
 }

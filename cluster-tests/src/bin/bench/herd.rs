@@ -2,8 +2,8 @@
 
 use crate::{
     cost::Cost,
-    scene::{GRACE, Scene},
-    table::{Table, hundredths, lateness_cells},
+    scene::{GRACE, LOADERS, Scene},
+    table::{Table, hundredths, lateness_cells, seconds},
 };
 use clap::Args;
 use cluster_tests::{
@@ -19,8 +19,6 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Requests under way while the jobs are created.
-const LOADERS: usize = 64;
 /// Creates a second that the due minute is chosen by; a slower machine takes a later one.
 const CREATES_PER_SECOND: usize = 400;
 /// Between the last create and the instant: long enough for claims, which are made two seconds ahead.
@@ -111,14 +109,6 @@ fn minute_after(at_us: i64) -> i64 {
 fn at_minute(due_s: i64) -> String {
     let Civil { minute, hour, day, month, .. } = Civil::from_unix(due_s);
     format!("{minute} {hour} {day} {month} *")
-}
-
-/// Microseconds as seconds with two decimals.
-fn seconds(us: i64) -> Value {
-    // Past 2^53 us, which is 285 years, the last digits would be off.
-    #[expect(clippy::cast_precision_loss, reason = "only for show")]
-    let seconds = us as f64 / 1_000_000.0;
-    json!(hundredths(seconds))
 }
 
 #[cfg(test)]

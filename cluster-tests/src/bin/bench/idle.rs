@@ -1,7 +1,8 @@
 //! What many jobs cost while none is due, and how long a node takes to come back with them.
 
 use crate::{
-    scene::{READY_DEADLINE, Scene},
+    cost::pid,
+    scene::{LOADERS, READY_DEADLINE, Scene},
     table::{Table, tenths},
 };
 use clap::Args;
@@ -10,8 +11,6 @@ use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
-/// Requests under way while the jobs are created: enough for full batches in the log.
-const LOADERS: usize = 64;
 /// After the last create: flushes end, buffers are given back.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long the idle nodes are watched.
@@ -46,7 +45,7 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     sleep(SETTLE).await;
     let mut before = Vec::new();
     for id in scene.cluster.ids() {
-        let pid = pid(&scene, id)?;
+        let pid = pid(&scene.cluster, id)?;
         before.push((id, pid, usage::of(pid)?));
     }
     let watched = Instant::now();
@@ -77,8 +76,4 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     }
     table.print();
     scene.close(&[]).await
-}
-
-fn pid(scene: &Scene, id: u64) -> Result<u32, Error> {
-    scene.cluster.pid(id).ok_or_else(|| Error::Input(format!("node {id} does not run")))
 }

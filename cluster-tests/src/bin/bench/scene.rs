@@ -14,6 +14,8 @@ use std::{io::Write, time::Duration};
 
 /// Connections that create or read jobs at once.
 pub(crate) const CONNECTIONS: usize = 16;
+/// Requests under way while jobs are loaded by the thousand: enough for full batches in the log.
+pub(crate) const LOADERS: usize = 64;
 /// A first start, or a restart with whatever the scenario has put in.
 pub(crate) const READY_DEADLINE: Duration = Duration::from_secs(120);
 /// After the start of the jobs, before anything is measured: connections are open, shards are dealt.

@@ -83,10 +83,18 @@ pub(crate) fn hundredths(value: f64) -> f64 {
 
 /// Microseconds as milliseconds with one decimal.
 pub(crate) fn ms(us: i64) -> Value {
-    // Past 2^53 us, which is 285 years, the last digits would be off.
-    #[expect(clippy::cast_precision_loss, reason = "only for show")]
-    let ms = us as f64 / 1_000.0;
-    json!(tenths(ms))
+    json!(tenths(float(us) / 1_000.0))
+}
+
+/// Microseconds as seconds with two decimals.
+pub(crate) fn seconds(us: i64) -> Value {
+    json!(hundredths(float(us) / 1_000_000.0))
+}
+
+// Past 2^53 us, which is 285 years, the last digits would be off.
+#[expect(clippy::cast_precision_loss, reason = "only for show")]
+fn float(us: i64) -> f64 {
+    us as f64
 }
 
 #[cfg(test)]
