@@ -22,6 +22,13 @@ pub fn delay(retry: Retry, n: u32) -> Option<Duration> {
     Some(Duration::from_secs(secs).min(limits::RETRY_WAIT_MAX))
 }
 
+/// As [`delay`], for a target that has `asked` to be left alone for so long: not before that, and at most 24 h later.
+#[must_use]
+pub fn delay_asked(retry: Retry, n: u32, asked: Option<Duration>) -> Option<Duration> {
+    let own = delay(retry, n)?;
+    Some(asked.map_or(own, |asked| own.max(asked)).min(limits::RETRY_WAIT_MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +57,19 @@ mod tests {
             delay(Retry { policy: RetryPolicy::Exponential, max: u32::MAX, delay_sec: 1 }, 200),
             Some(limits::RETRY_WAIT_MAX)
         );
+    }
+
+    #[test]
+    fn a_target_may_ask_for_a_longer_wait_and_for_no_other() {
+        let retry = Retry { policy: RetryPolicy::Fixed, max: 1, delay_sec: 60 };
+        let secs = |n, asked: Option<u64>| {
+            delay_asked(retry, n, asked.map(Duration::from_secs)).map(|wait| wait.as_secs())
+        };
+        assert_eq!(secs(1, None), Some(60));
+        assert_eq!(secs(1, Some(5)), Some(60));
+        assert_eq!(secs(1, Some(300)), Some(300));
+        assert_eq!(secs(1, Some(10_000_000)), Some(86_400));
+        assert_eq!(secs(2, Some(300)), None, "it makes no retry where there is none");
     }
 
     #[test]

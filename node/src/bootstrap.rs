@@ -18,7 +18,7 @@ use crate::coordinator::{self, Coordinator};
 use crate::executor::egress::EgressPolicy;
 use crate::executor::guarded::BuildError;
 use crate::executor::http::{HttpClient, HttpSettings};
-use crate::executor::{Client, Executor, MayStart, Withheld};
+use crate::executor::{Bounds, Client, Executor, MayStart, Withheld};
 use crate::files;
 use crate::founder::Founder;
 use crate::gauges;
@@ -198,7 +198,9 @@ pub async fn run(
         .map(|(_, node)| node)
         .collect();
     let egress = egress(&settings, &known);
-    let client = HttpClient::new(HttpSettings::new(egress.clone()))?;
+    let http =
+        HttpSettings { idle_per_host_max: settings.in_flight.per_host, ..HttpSettings::new(egress.clone()) };
+    let client = HttpClient::new(http)?;
     let lanes = Lanes::default();
     let (message_outcomes, outcomes) = outcome_recorder(cluster.clone(), Arc::clone(&sleeper), lanes.clone());
     supervisor.spawn("message_outcomes", Phase::Outcomes, OnEnd::StopNode, |stop| {
@@ -225,6 +227,7 @@ pub async fn run(
         session,
         sleeper: Arc::clone(&sleeper),
         claim_ahead: settings.claim_ahead,
+        in_flight: settings.in_flight,
         node_timeout: limits::NODE_TIMEOUT,
         client,
         changes,
@@ -295,6 +298,7 @@ pub(crate) struct Work<C> {
     pub(crate) session: SessionId,
     pub(crate) sleeper: Arc<dyn Sleeper>,
     pub(crate) claim_ahead: Duration,
+    pub(crate) in_flight: Bounds,
     pub(crate) node_timeout: Duration,
     pub(crate) client: C,
     pub(crate) changes: ChangesReceiver,
@@ -305,7 +309,19 @@ pub(crate) struct Work<C> {
 impl<C: Client> Work<C> {
     /// Starts its tasks.
     pub(crate) fn start(self, supervisor: &Supervisor) {
-        let Self { cluster, node, session, sleeper, claim_ahead, node_timeout, client, changes, .. } = self;
+        let Self {
+            cluster,
+            node,
+            session,
+            sleeper,
+            claim_ahead,
+            in_flight,
+            node_timeout,
+            client,
+            changes,
+            notifier,
+            lanes,
+        } = self;
         let (registration, incarnation) =
             Registration::new(cluster.clone(), node, session, Arc::clone(&sleeper));
         let quorum = Quorum {
@@ -328,6 +344,7 @@ impl<C: Client> Work<C> {
             may_start(&cluster, claim_ahead, lookout.clone()),
             recorder_handle.clone(),
             holding.clone(),
+            in_flight,
         );
         supervisor.spawn("executor", Phase::Executor, OnEnd::StopNode, |stop| fallible(executor.run(stop)));
 
@@ -341,8 +358,8 @@ impl<C: Client> Work<C> {
             executor: executor_handle,
             recorder: recorder_handle,
             holding,
-            notifier: self.notifier,
-            lanes: self.lanes,
+            notifier,
+            lanes,
             lookout,
         });
         supervisor.spawn("scheduler", Phase::Shards, OnEnd::StopNode, |stop| fallible(scheduler.run(stop)));

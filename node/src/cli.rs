@@ -231,6 +231,13 @@ pub(crate) struct ServerArgs {
     /// [default: 2000]
     #[arg(long, value_name = "MS")]
     pub(crate) claim_ahead_ms: Option<u64>,
+    /// Requests to targets that are under way from this node at most; what is due beyond that waits [default: 1024]
+    #[arg(long, value_name = "N")]
+    pub(crate) in_flight_max: Option<u16>,
+    /// As --in-flight-max, to one host: scheme, name and port of the URL. Of either, one account takes eight ninths at most,
+    /// so that it delays no other [default: 256]
+    #[arg(long, value_name = "N")]
+    pub(crate) in_flight_per_host_max: Option<u16>,
     /// Stop once standard input is closed: a node that `dev` started must not outlive it
     #[arg(
         long,

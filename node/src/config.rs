@@ -14,6 +14,7 @@ pub(crate) use plans::PlanChange;
 pub use verify::{VerifySettings, VerifySource};
 
 use crate::cli::{Command, DevArgs, ServerArgs};
+use crate::executor::Bounds;
 use crate::executor::egress::EgressPolicy;
 use crate::notifier::{Mailer, SmtpError};
 use clap::ValueEnum;
@@ -187,6 +188,8 @@ pub struct ServerSettings {
     pub services: api::services::Services,
     /// How early firings are claimed.
     pub claim_ahead: Duration,
+    /// How many requests to targets are under way at most.
+    pub in_flight: Bounds,
     /// Whether the node stops once its standard input is closed, so that it does not outlive the
     /// `dev` that started it.
     pub exit_with_stdin: bool,
@@ -335,6 +338,7 @@ fn server(args: ServerArgs) -> Result<ServerSettings, ConfigError> {
         smtp: smtp(args.smtp_url, args.smtp_from)?,
         services,
         claim_ahead: args.claim_ahead_ms.map_or(Ok(limits::CLAIM_AHEAD_DEFAULT), claim_ahead)?,
+        in_flight: in_flight(args.in_flight_max, args.in_flight_per_host_max)?,
         exit_with_stdin: args.exit_with_stdin.unwrap_or(false),
         faults_file: args.faults_file.map(faults_file).transpose()?,
         log_format: args.log_format.unwrap_or_default(),
@@ -392,6 +396,20 @@ fn claim_ahead(ms: u64) -> Result<Duration, ConfigError> {
         ));
     }
     Ok(claim_ahead)
+}
+
+fn in_flight(overall: Option<u16>, per_host: Option<u16>) -> Result<Bounds, ConfigError> {
+    let default = Bounds::default();
+    let bounds = Bounds {
+        overall: overall.map_or(default.overall, usize::from),
+        per_host: per_host.map_or(default.per_host, usize::from),
+    };
+    for (flag, bound) in [("in-flight-max", bounds.overall), ("in-flight-per-host-max", bounds.per_host)] {
+        if bound == 0 {
+            return Err(invalid(flag, "must be 1 or more"));
+        }
+    }
+    Ok(bounds)
 }
 
 fn cluster_secret(given: Option<Secret>, file: Option<PathBuf>) -> Result<Secret, ConfigError> {

@@ -136,6 +136,10 @@ fn describe() {
         "Executions that ended on this node, by status and trigger"
     );
     describe_gauge!("justrun_executions_in_flight", "Requests to targets that are under way on this node");
+    describe_gauge!(
+        "justrun_executions_waiting",
+        "Executions that are due and wait on this node for a place among the requests in flight"
+    );
     describe_counter!("justrun_claims_total", "Claims this node proposed, by result");
     describe_counter!(
         "justrun_alert_deliveries_total",
@@ -161,7 +165,6 @@ fn describe() {
         Unit::Seconds,
         "Time taken to answer a request to the REST API"
     );
-    describe_counter!("justrun_alert_deliveries_total", "Alerts handed to a channel, by its type and result");
 }
 
 /// Makes each metric appear before it is first used: a rate from nothing to one is no rate, and an alert on what is
@@ -190,6 +193,7 @@ fn register() {
     }
     for name in [
         "justrun_executions_in_flight",
+        "justrun_executions_waiting",
         "justrun_raft_term",
         "justrun_raft_is_leader",
         "justrun_clock_astray",
@@ -252,6 +256,7 @@ mod tests {
             "justrun_executions_total{status=\"skipped\",trigger=\"schedule\"} 0",
             "justrun_executions_total{status=\"failed\",trigger=\"manual\"} 0",
             "justrun_executions_in_flight 0",
+            "justrun_executions_waiting 0",
             "justrun_claims_total{result=\"claimed\"} 0",
             "justrun_claims_total{result=\"failed\"} 0",
             "justrun_raft_term 0",

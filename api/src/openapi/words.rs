@@ -39,7 +39,8 @@ words! {
     /// no `next_run_at`.
     StatusWord = ["active", "paused"];
     /// How long to wait before attempt n + 1: `fixed` waits `retry_delay_sec`, `linear` n times as long,
-    /// `exponential` 2^(n-1) times as long; at most 24 hours.
+    /// `exponential` 2^(n-1) times as long; at most 24 hours. A target that answers 429 or 503 with `Retry-After` is
+    /// left alone at least for as long as it asks.
     RetryPolicyWord = RetryPolicy::ALL.map(jobs::retry_policy);
     /// What a firing does while the previous one still runs: `allow` starts it, `skip` records it as skipped.
     OverlapPolicyWord = OverlapPolicy::ALL.map(jobs::overlap_policy);

@@ -71,6 +71,7 @@ fn the_defaults_are_those_of_the_manual() {
         smtp: None,
         services: Services::new("http://127.0.0.1:8080/"),
         claim_ahead: Duration::from_secs(2),
+        in_flight: Bounds { overall: 1_024, per_host: 256 },
         exit_with_stdin: false,
         faults_file: None,
         log_format: LogFormat::Text,
@@ -94,7 +95,8 @@ fn every_flag_is_read() {
             "server --node-id=2 --data-dir d --api-addr 127.0.0.1:1 --rpc-addr [::1]:2 \
              --advertise-api-url https://cron.example.com/ --advertise-rpc-addr node2:9 \
              --cluster 1=node1:9080,2=[::1]:9080 --cluster-secret s --environment development \
-             --allow-http-targets=false --bootstrap-api-key {key} --registration open --claim-ahead-ms 1500 --exit-with-stdin --log-format json"
+             --allow-http-targets=false --bootstrap-api-key {key} --registration open --claim-ahead-ms 1500 --exit-with-stdin --log-format json \
+             --in-flight-max 50 --in-flight-per-host-max 5"
         ),
         &[],
     );
@@ -110,6 +112,7 @@ fn every_flag_is_read() {
     assert_eq!(settings.bootstrap_api_key.as_ref().map(Secret::expose), Some(key));
     assert_eq!((settings.registration, settings.claim_ahead), (SignUp::Open, Duration::from_millis(1_500)));
     assert_eq!((settings.log_format, settings.exit_with_stdin), (LogFormat::Json, true));
+    assert_eq!(settings.in_flight, Bounds { overall: 50, per_host: 5 });
     let settings = dev("dev --nodes 5 --data-dir d --api-port 1000 --rpc-port 1005 --log-format json", &[]);
     assert_eq!((settings.nodes, settings.api_port, settings.rpc_port), (5, 1000, 1005));
     assert_eq!((settings.data_dir.as_path(), settings.log_format), (Path::new("d"), LogFormat::Json));
@@ -349,6 +352,8 @@ fn what_makes_no_sense_is_refused() {
         ),
         ("--claim-ahead-ms 2500", "--claim-ahead-ms must be below the node timeout of 2500 ms"),
         ("--claim-ahead-ms 250", "--claim-ahead-ms must be above the 250 ms between two signs of life"),
+        ("--in-flight-max 0", "--in-flight-max must be 1 or more"),
+        ("--in-flight-per-host-max 0", "--in-flight-per-host-max must be 1 or more"),
         ("--api-addr nowhere", "--api-addr \"nowhere\" is not an address of the form HOST:PORT"),
         ("--rpc-addr 0.0.0.0:8080", "--rpc-addr must not be the same as --api-addr"),
         ("--advertise-rpc-addr 9080", "--advertise-rpc-addr \"9080\" is not of the form HOST:PORT"),
@@ -418,6 +423,7 @@ fn the_help_names_every_flag_and_how_else_to_set_it() {
         "--node-id <N>",
         "--cluster-secret-file",
         "--claim-ahead-ms",
+        "--in-flight-per-host-max",
         "JUSTRUN_<FLAG>",
         "TOML",
         "info,openraft=error,raft_engine=warn",

@@ -5,7 +5,8 @@
 use super::answer::{Answer, End};
 use super::egress::{EgressPolicy, Lookup, system_lookup};
 use super::guarded::{BuildError, GuardedClient, failure};
-use super::hosts::Places;
+use super::places::Bounds;
+use super::retry_after;
 use super::template::Placeholders;
 use domain::execution::{Attempt, ErrorKind, Failure, ResponseBody};
 use domain::id::{ExecutionId, JobId, NodeId};
@@ -20,11 +21,6 @@ use url::Url;
 
 /// What every request says it comes from.
 pub const USER_AGENT_VALUE: &str = concat!("JustRun/", env!("CARGO_PKG_VERSION"));
-/// Requests in flight from one node, by default.
-pub const IN_FLIGHT_MAX_DEFAULT: usize = 1_024;
-/// Requests in flight from one node to one host, by default. All jobs of a host share them: a quarter of all
-/// places, so that a slow endpoint holds up the other jobs of its host late, and those of other hosts not at all.
-pub const IN_FLIGHT_PER_HOST_MAX_DEFAULT: usize = 256;
 /// How long a connection may take to be made, by default; TLS included.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Bytes of an answer that may count as a success: nobody answers a cron job with more, and one without end must
@@ -39,6 +35,8 @@ const STOPPED_MIN: Duration = Duration::from_millis(500);
 const UNREAD_TIMEOUT: Duration = Duration::from_millis(250);
 /// What the history shows for an attempt that timed out (documented).
 const TIMEOUT_STATUS: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+/// Answers of a target that is too busy, and may say for how long.
+const BUSY_STATUSES: [StatusCode; 2] = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
 
 /// Headers that belong to the connection or follow from the body, never to a job.
 const CONNECTION_HEADERS: [&str; 9] = [
@@ -58,22 +56,19 @@ const CONNECTION_HEADERS: [&str; 9] = [
 pub struct HttpSettings {
     /// How long a connection may take to be made, TLS included.
     pub connect_timeout: Duration,
-    /// Requests in flight at most.
-    pub in_flight_max: usize,
-    /// Requests in flight to one host at most.
-    pub in_flight_per_host_max: usize,
+    /// Idle connections to one host that are kept at most.
+    pub idle_per_host_max: usize,
     /// What may be called.
     pub egress: EgressPolicy,
 }
 
 impl HttpSettings {
-    /// The usual bounds, under `egress`.
+    /// As usual, under `egress`.
     #[must_use]
     pub fn new(egress: EgressPolicy) -> Self {
         Self {
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
-            in_flight_max: IN_FLIGHT_MAX_DEFAULT,
-            in_flight_per_host_max: IN_FLIGHT_PER_HOST_MAX_DEFAULT,
+            idle_per_host_max: Bounds::default().per_host,
             egress,
         }
     }
@@ -105,22 +100,20 @@ pub struct AttemptRequest<'a> {
 pub struct AttemptReport {
     /// For the history.
     pub attempt: Attempt,
+    /// How long the target asked to be left alone, in an answer that says that it is too busy.
+    pub retry_after: Option<Duration>,
     /// The answer, when one was read to its end or bound and the job keeps it.
     pub body: Option<ResponseBody>,
 }
 
-/// Sends requests over pooled connections, so many at a time.
+/// Sends requests over pooled connections.
 pub struct HttpClient {
     client: GuardedClient,
-    places: Places,
 }
 
 impl std::fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HttpClient")
-            .field("client", &self.client)
-            .field("places", &self.places)
-            .finish_non_exhaustive()
+        f.debug_struct("HttpClient").field("client", &self.client).finish_non_exhaustive()
     }
 }
 
@@ -134,17 +127,15 @@ impl HttpClient {
     }
 
     fn with_lookup(settings: HttpSettings, lookup: Lookup) -> Result<Self, BuildError> {
-        let HttpSettings { connect_timeout, in_flight_max, in_flight_per_host_max, egress } = settings;
-        let client = GuardedClient::with_lookup(egress, connect_timeout, in_flight_per_host_max, lookup)?;
-        let places = Places::new(in_flight_max, in_flight_per_host_max);
-        Ok(Self { client, places })
+        let HttpSettings { connect_timeout, idle_per_host_max, egress } = settings;
+        let client = GuardedClient::with_lookup(egress, connect_timeout, idle_per_host_max, lookup)?;
+        Ok(Self { client })
     }
 
-    /// Waits for a place, sends the request and reads the answer.
+    /// Sends the request and reads the answer.
     ///
-    /// Places are granted in the order in which this is called. `may_start` is asked at the instant
-    /// the request would leave, when it has its place; when it says no, nothing is sent, the place is free again and
-    /// that is the result. The timeout of the job runs from that instant to the end of the answer, in
+    /// `may_start` is asked at the instant the request would leave; when it says no, nothing is sent and that is the
+    /// result. The timeout of the job runs from that instant to the end of the answer, in
     /// real time.
     ///
     /// What can be refused without sending anything (a target that is not allowed, a URL or a header
@@ -159,31 +150,19 @@ impl HttpClient {
         clock: &dyn Clock,
         may_start: impl FnOnce(Timestamp) -> Result<(), E> + Send,
     ) -> Result<AttemptReport, E> {
-        let prepared = self.prepare(&attempt);
-        let _place = match &prepared {
-            Ok(prepared) => Some(self.places.take(&prepared.url).await),
-            // What is not sent needs no place.
-            Err(_) => None,
-        };
         let started = Started { at: clock.now(), elapsed: clock.elapsed() };
         may_start(started.at)?;
-        let prepared = match prepared {
+        let prepared = match self.prepare(&attempt) {
             Ok(prepared) => prepared,
             Err(failure) => return Ok(report(&attempt, started, clock, Exchange::failed(None, failure))),
         };
         let timeout_sec = attempt.request.timeout_sec;
-        let exchange = self.exchange(attempt.request.method, prepared, attempt.store_response_body);
+        let exchange = self.exchange(attempt.request.method, prepared, attempt.store_response_body, clock);
         let exchange = within(Duration::from_secs(timeout_sec.into()), exchange).await.unwrap_or_else(|| {
             let message = format!("Request timed out after {timeout_sec}s");
             Exchange::failed(Some(TIMEOUT_STATUS), failure(ErrorKind::Timeout, message))
         });
         Ok(report(&attempt, started, clock, exchange))
-    }
-
-    /// How many more requests could be in flight.
-    #[must_use]
-    pub fn free_places(&self) -> usize {
-        self.places.overall_free()
     }
 
     fn prepare(&self, attempt: &AttemptRequest<'_>) -> Result<Prepared, Failure> {
@@ -205,7 +184,13 @@ impl HttpClient {
         Ok(Prepared { url, headers, body })
     }
 
-    async fn exchange(&self, method: Method, prepared: Prepared, keep_body: bool) -> Exchange {
+    async fn exchange(
+        &self,
+        method: Method,
+        prepared: Prepared,
+        keep_body: bool,
+        clock: &dyn Clock,
+    ) -> Exchange {
         let Prepared { url, headers, body } = prepared;
         let mut request = match self.client.request(http_method(method), &url).await {
             Ok(request) => request.headers(headers),
@@ -219,6 +204,10 @@ impl HttpClient {
             Err(error) => return Exchange::failed(None, self.client.explain(&error, &url)),
         };
         let status = response.status();
+        let retry_after = BUSY_STATUSES
+            .contains(&status)
+            .then(|| retry_after::asked(response.headers(), clock.now()))
+            .flatten();
         let location = response.headers().get(LOCATION).cloned();
         let kept_max = if keep_body { limits::RESPONSE_BODY_BYTES_MAX } else { 0 };
         // Only a success depends on how the answer ends.
@@ -239,7 +228,7 @@ impl HttpClient {
             }
         };
         let body = keep_body.then(|| answer.text());
-        Exchange { status: Some(status), failure, body }
+        Exchange { status: Some(status), failure, retry_after, body }
     }
 }
 
@@ -274,12 +263,13 @@ struct Started {
 struct Exchange {
     status: Option<StatusCode>,
     failure: Option<Failure>,
+    retry_after: Option<Duration>,
     body: Option<ResponseBody>,
 }
 
 impl Exchange {
     fn failed(status: Option<StatusCode>, failure: Failure) -> Self {
-        Self { status, failure: Some(failure), body: None }
+        Self { status, failure: Some(failure), retry_after: None, body: None }
     }
 }
 
@@ -301,6 +291,7 @@ fn report(
             status_code: exchange.status.map(|status| status.as_u16()),
             failure: exchange.failure,
         },
+        retry_after: exchange.retry_after,
         body: exchange.body,
     }
 }

@@ -1,6 +1,7 @@
-//! The loop: an order for each claimed execution whose instant has come, an outcome for each attempt.
+//! The loop: an order for each claimed execution whose instant has come, a place for it, an outcome for each attempt.
 
 use super::http::{AttemptReport, AttemptRequest, HttpClient};
+use super::places::{Bounds, Place, Places};
 use crate::clock::Sleeper;
 use crate::recorder::RecorderHandle;
 use crate::scheduler::Holding;
@@ -16,8 +17,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
-/// Orders that wait to be taken up. Taking one up starts a task, so hardly any ever wait.
+/// Orders that wait to be taken up. That takes next to no time, so hardly any ever do.
 const WAITING_MAX: usize = 65_536;
 /// How often an order that was held back looks whether the leader is heard again.
 const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
@@ -78,7 +80,7 @@ pub(crate) struct ExecutorHandle {
 }
 
 impl ExecutorHandle {
-    /// Starts an attempt as soon as the bounds on requests in flight allow, in the order of the calls.
+    /// Starts an attempt as soon as the bounds on requests in flight allow; see [`Places`] for whose turn it is.
     pub(crate) async fn start(&self, order: Order) {
         // The executor outlives the scheduler; it is gone only when the process ends.
         if self.orders.send(order).await.is_err() {
@@ -95,6 +97,7 @@ pub(crate) struct Executor<C> {
     may_start: MayStart,
     recorder: RecorderHandle,
     holding: Holding,
+    bounds: Bounds,
     orders: mpsc::Receiver<Order>,
 }
 
@@ -106,34 +109,40 @@ impl<C: Client> Executor<C> {
         may_start: MayStart,
         recorder: RecorderHandle,
         holding: Holding,
+        bounds: Bounds,
     ) -> (Self, ExecutorHandle) {
         let (sender, orders) = mpsc::channel(WAITING_MAX);
         let client = Arc::new(client);
-        let executor = Self { node, client, sleeper, may_start, recorder, holding, orders };
+        let executor = Self { node, client, sleeper, may_start, recorder, holding, bounds, orders };
         (executor, ExecutorHandle { orders: sender })
     }
 
-    /// Runs until `stop`, and then until every attempt that was taken up is over.
+    /// Runs until `stop`, and then until every attempt that was ordered is over.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), storage::Error> {
+        let mut places = Places::new(self.bounds);
         let mut attempts = JoinSet::new();
+        let waiting = metrics::gauge!("justrun_executions_waiting");
         loop {
+            while let Some((place, order)) = places.next() {
+                let attempt = self.attempt(order);
+                attempts.spawn(async move { attempt.await.map(|()| place) });
+            }
+            waiting.set(f64::from(u32::try_from(places.waiting()).unwrap_or(u32::MAX)));
             tokio::select! {
                 biased;
+                // All that are there, before the next ones get their places: whose turn it is depends on them.
                 Some(order) = self.orders.recv() => {
-                    attempts.spawn(self.attempt(order));
+                    take_up(&mut places, order);
+                    while let Ok(order) = self.orders.try_recv() {
+                        take_up(&mut places, order);
+                    }
                 }
-                Some(ended) = attempts.join_next() => pass_on(ended)?,
-                () = stop.cancelled() => break,
+                Some(ended) = attempts.join_next() => pass_on(ended, &mut places)?,
+                () = stop.cancelled(), if !self.orders.is_closed() => self.orders.close(),
+                // No order comes any more, and nothing is under way, so nothing waits either.
+                else => return Ok(()),
             }
         }
-        self.orders.close();
-        while let Some(order) = self.orders.recv().await {
-            attempts.spawn(self.attempt(order));
-        }
-        while let Some(ended) = attempts.join_next().await {
-            pass_on(ended)?;
-        }
-        Ok(())
     }
 
     fn attempt(&self, order: Order) -> impl Future<Output = Result<(), storage::Error>> + Send + use<C> {
@@ -214,10 +223,23 @@ impl<C: Client> Executor<C> {
     }
 }
 
+fn take_up(places: &mut Places<Order>, order: Order) {
+    // A URL that is none is never sent to, so any host will do.
+    let host = order.job.request.url.parse::<Url>().map(|url| url.origin().ascii_serialization());
+    let (account, due) = (order.job.account, order.execution.due);
+    places.wait(account, host.unwrap_or_default(), due, order);
+}
+
 /// What ends an attempt without an outcome ends the executor, and so the node; a panic too.
-fn pass_on(ended: Result<Result<(), storage::Error>, JoinError>) -> Result<(), storage::Error> {
+fn pass_on(
+    ended: Result<Result<Place, storage::Error>, JoinError>,
+    places: &mut Places<Order>,
+) -> Result<(), storage::Error> {
     match ended {
-        Ok(ended) => ended,
+        Ok(ended) => {
+            places.leave(ended?);
+            Ok(())
+        }
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         // Nobody cancels an attempt but the end of the executor itself.
         Err(_) => Ok(()),
@@ -258,11 +280,11 @@ fn outcome(
     incarnation: Incarnation,
     report: AttemptReport,
 ) -> Outcome {
-    let AttemptReport { attempt, body } = report;
+    let AttemptReport { attempt, retry_after, body } = report;
     let retry_at = attempt
         .failure
         .as_ref()
-        .and_then(|_| retry::delay(job.retry, execution.retries + 1))
+        .and_then(|_| retry::delay_asked(job.retry, execution.retries + 1, retry_after))
         .map(|wait| attempt.finished_at.plus(wait));
     Outcome {
         execution: execution.id,

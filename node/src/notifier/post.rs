@@ -3,8 +3,9 @@
 use super::{Again, Refusal};
 use crate::executor::guarded::GuardedClient;
 use crate::executor::http::{USER_AGENT_VALUE, redirected_to};
+use crate::executor::retry_after;
 use domain::time::Clock;
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{CONTENT_TYPE, LOCATION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,7 @@ impl Poster {
         let request = request.map_err(|failure| Refusal::later(failure.message))?;
         let sent = request.headers(headers).body(body).send().await;
         let mut response = sent.map_err(|error| Refusal::later(self.client.explain(&error, &url).message))?;
-        let asked = response.headers().get(RETRY_AFTER).and_then(|value| self.wait(value));
+        let asked = retry_after::asked(response.headers(), self.clock.now());
         let led_to = redirected_to(response.status(), response.headers().get(LOCATION), &url);
         let mut bytes = Vec::new();
         // The status says it all; a body that breaks off changes nothing.
@@ -80,17 +81,6 @@ impl Poster {
         }
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok(Answer { status: response.status(), asked, led_to, text })
-    }
-
-    /// `Retry-After` is a number of seconds (Discord's has a fraction) or a date.
-    fn wait(&self, value: &HeaderValue) -> Option<Duration> {
-        let text = value.to_str().ok()?.trim();
-        if let Ok(secs) = text.parse::<f64>() {
-            return Duration::try_from_secs_f64(secs.ceil()).ok();
-        }
-        let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second();
-        let now = self.clock.now().as_secs();
-        Some(Duration::from_secs(u64::try_from(date).ok()?.saturating_sub(now)))
     }
 }
 

@@ -8,6 +8,7 @@ use super::target::SimClient;
 use super::way::SimWay;
 use super::world::Shared;
 use crate::bootstrap::{Work, mint_session};
+use crate::executor::Bounds;
 use crate::notifier::{Lanes, Notifier};
 use crate::supervisor::{OnEnd, Phase, Supervisor};
 use domain::id::NodeId;
@@ -131,6 +132,7 @@ impl Process {
             session,
             sleeper: Arc::new(clock),
             claim_ahead: limits::CLAIM_AHEAD_DEFAULT,
+            in_flight: Bounds::default(),
             node_timeout: mutation
                 .map_or(limits::NODE_TIMEOUT, |mutation| mutation.node_timeout(limits::NODE_TIMEOUT)),
             client: SimClient { world: Arc::clone(world), session, gate: gate.clone() },

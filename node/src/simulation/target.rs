@@ -71,6 +71,7 @@ impl Client for SimClient {
                 status_code: Some(if success { 200 } else { 500 }),
                 failure,
             },
+            retry_after: None,
             body: None,
         })
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::executor::egress::EgressError;
 use crate::executor::guarded::POOL_IDLE_TIMEOUT;
-use futures::future::{join, join_all};
+use futures::future::join;
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::io;
@@ -11,7 +11,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 /// 2026-01-02T03:04:05.678Z
@@ -196,6 +195,27 @@ async fn any_other_status_is_a_failure() {
     let target = Target::with_body("500 Internal Server Error", "stack trace").await;
     let body = send(&client(), &request(target.url("/"))).await.body.unwrap();
     assert_eq!(body.text, "stack trace");
+}
+
+#[tokio::test]
+async fn a_busy_target_is_left_alone_for_as_long_as_it_asks() {
+    let asked = async |status: &str, header: &str| {
+        let answer = format!("HTTP/1.1 {status}\r\n{header}content-length: 0\r\n\r\n");
+        let target = Target::answering(answer, Then::KeepOpen).await;
+        send(&client(), &request(target.url("/"))).await.retry_after
+    };
+    let two_minutes = Some(Duration::from_secs(120));
+    let date = "date: Mon, 01 Jun 2026 12:00:00 GMT\r\nretry-after: Mon, 01 Jun 2026 12:02:00 GMT\r\n";
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        assert_eq!(asked(status, "retry-after: 120\r\n").await, two_minutes);
+        assert_eq!(asked(status, date).await, two_minutes);
+        assert_eq!(asked(status, "retry-after: soon\r\n").await, None);
+        assert_eq!(asked(status, "").await, None);
+    }
+    // Elsewhere it means something else, or nothing.
+    for status in ["200 OK", "301 Moved Permanently", "500 Internal Server Error"] {
+        assert_eq!(asked(status, "retry-after: 120\r\n").await, None, "{status}");
+    }
 }
 
 #[tokio::test]
@@ -524,64 +544,6 @@ async fn a_connection_that_stood_idle_is_not_used_again() {
     assert_eq!((target.seen.lock().len(), *target.connections.lock()), (2, 2));
 }
 
-/// A target that answers only once `together` requests are waiting, and counts the most at once.
-async fn crowd(together: usize, tasks: &mut JoinSet<()>) -> (String, Arc<Mutex<(usize, usize)>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let counts = Arc::new(Mutex::new((0, 0)));
-    let shared = Arc::clone(&counts);
-    tasks.spawn(async move {
-        let barrier = Arc::new(Barrier::new(together));
-        let mut open = JoinSet::new();
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let (counts, barrier) = (Arc::clone(&shared), Arc::clone(&barrier));
-            open.spawn(async move {
-                while read_request(&mut stream).await.is_some() {
-                    {
-                        let (now, most) = &mut *counts.lock();
-                        *now += 1;
-                        *most = (*most).max(*now);
-                    }
-                    barrier.wait().await;
-                    counts.lock().0 -= 1;
-                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
-                }
-            });
-        }
-    });
-    (url, counts)
-}
-
-#[tokio::test]
-async fn requests_to_one_host_are_bounded_and_leave_others_alone() {
-    let mut tasks = JoinSet::new();
-    let (busy, busy_counts) = crowd(2, &mut tasks).await;
-    let (other, other_counts) = crowd(1, &mut tasks).await;
-    let settings =
-        HttpSettings { in_flight_max: 3, in_flight_per_host_max: 2, ..HttpSettings::new(open_policy()) };
-    let client = HttpClient::new(settings).unwrap();
-    let (busy, other) = (request(busy), request(other));
-    let many = join_all((0..8).map(|_| send(&client, &busy)));
-    let few = join_all((0..8).map(|_| send(&client, &other)));
-    let (many, few) = join(many, few).await;
-    assert!(many.iter().chain(&few).all(|report| report.attempt.failure.is_none()));
-    assert_eq!(busy_counts.lock().1, 2);
-    assert!(other_counts.lock().1 <= 2);
-    assert_eq!(client.free_places(), 3);
-}
-
-#[tokio::test]
-async fn requests_start_in_the_order_of_the_calls() {
-    let target = Target::with_body("200 OK", "").await;
-    let client =
-        HttpClient::new(HttpSettings { in_flight_max: 1, ..HttpSettings::new(open_policy()) }).unwrap();
-    let requests: Vec<Request> = (0..20).map(|n| request(target.url(&format!("/{n}")))).collect();
-    join_all(requests.iter().map(|request| send(&client, request))).await;
-    let lines: Vec<String> = target.seen.lock().iter().map(|seen| seen.line.clone()).collect();
-    assert_eq!(lines, (0..20).map(|n| format!("GET /{n} HTTP/1.1")).collect::<Vec<_>>());
-}
-
 #[tokio::test]
 async fn nothing_is_sent_when_it_may_not_start() {
     let target = Target::with_body("200 OK", "").await;
@@ -598,27 +560,4 @@ async fn nothing_is_sent_when_it_may_not_start() {
         .await;
     assert_eq!((report, *target.connections.lock()), (Err("not now"), 0));
     assert!(asked_at.is_some_and(|at| at >= before));
-    assert_eq!(client.free_places(), IN_FLIGHT_MAX_DEFAULT);
-}
-
-#[tokio::test]
-async fn the_question_is_asked_when_the_place_is_there() {
-    let mut tasks = JoinSet::new();
-    let (url, counts) = crowd(2, &mut tasks).await;
-    let settings = HttpSettings { in_flight_per_host_max: 2, ..HttpSettings::new(open_policy()) };
-    let (client, request) = (HttpClient::new(settings).unwrap(), request(url));
-    let asked = Mutex::new(Vec::new());
-    let clock = SystemClock::new();
-    join_all((0..4).map(|n| {
-        client.send(attempt_of(&request), &clock, {
-            let (asked, counts) = (&asked, &counts);
-            move |_| {
-                asked.lock().push((n, counts.lock().1));
-                Ok::<_, Infallible>(())
-            }
-        })
-    }))
-    .await;
-    // The last two had to wait until two answers were there.
-    assert_eq!(asked.into_inner()[2..], [(2, 2), (3, 2)]);
 }

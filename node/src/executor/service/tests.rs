@@ -4,8 +4,8 @@ use crate::executor::egress::EgressPolicy;
 use crate::executor::http::HttpSettings;
 use crate::samples;
 use domain::execution::ExecutionStatus;
-use domain::id::{ExecutionId, JobId};
-use domain::job::{Delivery, Request};
+use domain::id::{AccountId, ExecutionId, JobId};
+use domain::job::{Delivery, Request, Retry, RetryPolicy};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +24,17 @@ fn job(url: String) -> Job {
 
 fn id(secs: u64) -> ExecutionId {
     ExecutionId::scheduled(JobId(7), Timestamp::from_secs(secs))
+}
+
+fn executor(
+    may_start: MayStart,
+    recorder: RecorderHandle,
+    holding: Holding,
+    bounds: Bounds,
+) -> (Executor<HttpClient>, ExecutorHandle) {
+    let egress = EgressPolicy { allow_private: true, allow_http: true, ..EgressPolicy::default() };
+    let client = HttpClient::new(HttpSettings::new(egress)).unwrap();
+    Executor::new(NODE, client, Arc::new(SystemClock::new()), may_start, recorder, holding, bounds)
 }
 
 /// Answers one request after the other, each when it is told to, and counts them.
@@ -61,9 +72,6 @@ struct State {
 async fn what_changes_while_an_order_waits_for_its_place_counts() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let job = job(format!("http://{}/", listener.local_addr().unwrap()));
-    let egress = EgressPolicy { allow_private: true, allow_http: true, ..EgressPolicy::default() };
-    // One place, so that all but the first order wait.
-    let settings = HttpSettings { in_flight_per_host_max: 1, ..HttpSettings::new(egress) };
     let state = Arc::new(Mutex::new(State::default()));
     let asked = Arc::clone(&state);
     let may_start: MayStart = Arc::new(move |order, as_of| {
@@ -73,9 +81,9 @@ async fn what_changes_while_an_order_waits_for_its_place_counts() {
     });
     let holding = Holding::default();
     let (recorder, mut outcomes) = RecorderHandle::for_test(holding.clone());
-    let client = HttpClient::new(settings).unwrap();
-    let (executor, handle) =
-        Executor::new(NODE, client, Arc::new(SystemClock::new()), may_start, recorder, holding.clone());
+    // One place, so that all but the first order wait.
+    let bounds = Bounds { per_host: 1, ..Bounds::default() };
+    let (executor, handle) = executor(may_start, recorder, holding.clone(), bounds);
     let (seen, tell, stop) = (Arc::new(Mutex::new(0)), Arc::new(Notify::new()), CancellationToken::new());
 
     let scenario = async {
@@ -128,15 +136,81 @@ async fn what_changes_while_an_order_waits_for_its_place_counts() {
 }
 
 #[tokio::test]
+async fn a_burst_of_one_account_does_not_hold_up_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let job = job(format!("http://{}/", listener.local_addr().unwrap()));
+    let order = |account, secs| {
+        let at = Timestamp::from_secs(secs);
+        let execution = Execution::scheduled(id(secs), at, NODE, INCARNATION);
+        let job = Job { account: AccountId(account), ..job.clone() };
+        Order { execution, job, incarnation: INCARNATION, ordered_at: at }
+    };
+    let (recorder, mut outcomes) = RecorderHandle::for_test(Holding::default());
+    let may_start: MayStart = Arc::new(|_, _| Ok(()));
+    let bounds = Bounds { per_host: 1, ..Bounds::default() };
+    let (executor, handle) = executor(may_start, recorder, Holding::default(), bounds);
+    let (seen, tell, stop) = (Arc::new(Mutex::new(0)), Arc::new(Notify::new()), CancellationToken::new());
+    let scenario = async {
+        for secs in 0..50 {
+            handle.start(order(1, 60 + secs)).await;
+        }
+        handle.start(order(2, 600)).await;
+        // That is given only before the end, not while it works off what it has.
+        stop.cancel();
+        let mut order = Vec::new();
+        while order.len() < 51 {
+            tell.notify_one();
+            order.push(timeout(SOON, outcomes.recv()).await.unwrap().unwrap().execution);
+        }
+        // The first had its place, and the second its turn, before the other account came.
+        assert_eq!(order.remove(2), id(600), "one request of each in turn");
+        assert!(order.is_sorted(), "{order:?}");
+    };
+    let target = answer_when_told(listener, Arc::clone(&seen), Arc::clone(&tell));
+    tokio::select! {
+        () = target => unreachable!("it never ends"),
+        (ran, ()) = async { tokio::join!(executor.run(stop.clone()), scenario) } => ran.unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_retry_comes_no_sooner_than_the_target_asks() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let retry = Retry { policy: RetryPolicy::Fixed, max: 1, delay_sec: 5 };
+    let order = Order {
+        execution: Execution::scheduled(id(60), Timestamp::from_secs(60), NODE, INCARNATION),
+        job: Job { retry, ..job(url) },
+        incarnation: INCARNATION,
+        ordered_at: Timestamp::from_secs(60),
+    };
+    let (recorder, mut outcomes) = RecorderHandle::for_test(Holding::default());
+    let may_start: MayStart = Arc::new(|_, _| Ok(()));
+    let (executor, handle) = executor(may_start, recorder, Holding::default(), Bounds::default());
+    handle.start(order).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let target = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_buf(&mut Vec::new()).await.unwrap();
+        let answer = b"HTTP/1.1 503 Busy\r\nretry-after: 120\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        stream
+    };
+    let (ran, _stream) = timeout(SOON, async { tokio::join!(executor.run(stop), target) }).await.unwrap();
+    ran.unwrap();
+    let outcome = outcomes.recv().await.unwrap();
+    let AttemptResult::Sent { attempt, retry_at, .. } = outcome.result else { panic!("{outcome:?}") };
+    assert_eq!(retry_at, Some(attempt.finished_at.plus(Duration::from_secs(120))));
+}
+
+#[tokio::test]
 async fn a_state_that_cannot_be_read_ends_the_executor() {
     let may_start: MayStart =
         Arc::new(|_, _| Err(Withheld::Failed(storage::Error::Inconsistent("for the test"))));
     let holding = Holding::default();
     let (recorder, _outcomes) = RecorderHandle::for_test(holding.clone());
-    let egress = EgressPolicy { allow_private: true, allow_http: true, ..EgressPolicy::default() };
-    let client = HttpClient::new(HttpSettings::new(egress)).unwrap();
-    let (executor, handle) =
-        Executor::new(NODE, client, Arc::new(SystemClock::new()), may_start, recorder, holding);
+    let (executor, handle) = executor(may_start, recorder, holding, Bounds::default());
     let at = Timestamp::from_secs(60);
     let execution = Execution::scheduled(id(60), at, NODE, INCARNATION);
     let job = job("http://127.0.0.1:1/".to_owned());
