@@ -119,7 +119,7 @@ impl<'a> Bench<'a> {
                 ceiling.push(raw::run(&[bare.address], &nothing, self.connections, self.span).await?);
                 ours.push(raw::run(&[*address], &read, self.connections, self.span).await?);
             }
-            let (ours, ceiling) = (median(ours), median(ceiling));
+            let (ours, ceiling) = (Outcome::median(ours), Outcome::median(ceiling));
             table.row(vec![
                 json!(id),
                 json!(if *address == leader { "leader" } else { "follower" }),
@@ -141,7 +141,7 @@ impl<'a> Bench<'a> {
         for _ in 0..ROUNDS {
             outcomes.push(raw::run(&addresses, &read, READERS, self.span).await?);
         }
-        Ok(median(outcomes))
+        Ok(Outcome::median(outcomes))
     }
 
     /// POST of jobs over all nodes.
@@ -170,7 +170,7 @@ impl<'a> Bench<'a> {
 }
 
 /// How often a second this disk makes one entry durable, one after the other.
-fn fsyncs(path: &Path) -> Result<f64, Error> {
+pub(crate) fn fsyncs(path: &Path) -> Result<f64, Error> {
     let input = |error: std::io::Error| Error::Input(format!("{}: {error}", path.display()));
     let mut file = File::create(path).map_err(input)?;
     let start = Instant::now();
@@ -180,11 +180,4 @@ fn fsyncs(path: &Path) -> Result<f64, Error> {
         count += 1;
     }
     Ok((f64::from(count) / start.elapsed().as_secs_f64()).round())
-}
-
-/// The outcome in the middle by its rate.
-fn median(mut outcomes: Vec<Outcome>) -> Outcome {
-    outcomes.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-    let middle = outcomes.len() / 2;
-    outcomes.swap_remove(middle)
 }

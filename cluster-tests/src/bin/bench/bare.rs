@@ -39,7 +39,7 @@ pub(crate) async fn serve(arguments: &Arguments) -> Result<(), Error> {
 #[derive(Debug)]
 pub(crate) struct Bare {
     pub(crate) address: SocketAddr,
-    _process: NodeProcess,
+    process: NodeProcess,
 }
 
 impl Bare {
@@ -56,6 +56,11 @@ impl Bare {
             // Without its end the line may be half an address.
             text.strip_suffix('\n').and_then(|line| line.parse().ok()).ok_or(text)
         });
-        Ok(Self { address: address.await?, _process: process })
+        Ok(Self { address: address.await?, process })
+    }
+
+    /// Its process, which must run.
+    pub(crate) fn pid(&self) -> Result<u32, Error> {
+        self.process.pid().ok_or_else(|| Error::Input("the bare server does not run".to_owned()))
     }
 }

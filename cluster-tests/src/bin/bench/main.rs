@@ -3,6 +3,7 @@
 mod api;
 mod bad_input;
 mod bare;
+mod ceilings;
 mod cost;
 mod failover;
 mod herd;
@@ -50,11 +51,16 @@ enum Scenario {
     BadInput,
     /// What ordinary clients notice of thousands that say nothing, are slow, or talk nonsense
     Hostile(hostile::Arguments),
+    /// What this machine could do at best: requests, answers, syncs and consensus alone
+    Ceilings(ceilings::Arguments),
     /// Every scenario with its defaults
     All,
-    /// The server that does nothing; `api` starts it
+    /// The server that does nothing; `api` and `ceilings` start it
     #[command(hide = true)]
     Bare(bare::Arguments),
+    /// The client that sends in a loop; `ceilings` starts it
+    #[command(hide = true)]
+    Client(ceilings::ClientArguments),
 }
 
 #[tokio::main]
@@ -78,10 +84,13 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Sustained(arguments) => sustained::run(locate()?, &arguments).await,
         Scenario::Api(arguments) => api::run(locate()?, &arguments).await,
         Scenario::BadInput => bad_input::run(locate()?).await,
+        Scenario::Ceilings(arguments) => ceilings::run(&arguments).await,
         Scenario::Bare(arguments) => bare::serve(&arguments).await,
+        Scenario::Client(arguments) => ceilings::run_client(&arguments).await,
         Scenario::Hostile(arguments) => hostile::run(locate()?, &arguments).await,
         Scenario::All => {
             let binary = locate()?;
+            ceilings::run(&ceilings::Arguments::default()).await?;
             lateness::run(binary.clone(), &lateness::Arguments::default()).await?;
             failover::run(binary.clone(), &failover::Arguments::default()).await?;
             idle::run(binary.clone(), &idle::Arguments::default()).await?;
@@ -118,6 +127,7 @@ mod tests {
         assert!(matches!(parsed("failover"), Scenario::Failover(found) if found == Default::default()));
         assert!(matches!(parsed("herd"), Scenario::Herd(found) if found == Default::default()));
         assert!(matches!(parsed("sustained"), Scenario::Sustained(found) if found == Default::default()));
+        assert!(matches!(parsed("ceilings"), Scenario::Ceilings(found) if found == Default::default()));
         assert!(matches!(parsed("api"), Scenario::Api(found) if found == Default::default()));
         assert!(matches!(parsed("idle"), Scenario::Idle(found) if found == Default::default()));
         assert!(matches!(parsed("hostile"), Scenario::Hostile(found) if found == Default::default()));

@@ -3,6 +3,7 @@
 
 use crate::table::hundredths;
 use cluster_tests::Error;
+use serde_json::{Value, json};
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -26,6 +27,33 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// What came of `latencies`, one for each answer, all of them within `took`.
+    pub(crate) fn of(mut latencies: Vec<Duration>, took: Duration) -> Self {
+        latencies.sort_unstable();
+        let count = f64::from(u32::try_from(latencies.len()).unwrap_or(u32::MAX));
+        Self { rate: (count / took.as_secs_f64()).round(), latencies }
+    }
+
+    /// Of several runs of one kind, the one in the middle by its rate.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) fn median(mut outcomes: Vec<Self>) -> Self {
+        outcomes.sort_by(|a, b| a.rate.total_cmp(&b.rate));
+        let middle = outcomes.len() / 2;
+        outcomes.swap_remove(middle)
+    }
+
+    /// How many answers there were.
+    pub(crate) fn count(&self) -> usize {
+        self.latencies.len()
+    }
+
+    /// Answers a second, and the 50th and 99th percentile of the latency in milliseconds.
+    pub(crate) fn cells(&self) -> [Value; 3] {
+        [json!(self.rate), json!(self.quantile_ms(0.5)), json!(self.quantile_ms(0.99))]
+    }
+
     /// The latency that `share` of all answers did not exceed, in milliseconds with two decimals.
     pub(crate) fn quantile_ms(&self, share: f64) -> f64 {
         #[expect(
@@ -93,10 +121,7 @@ pub(crate) async fn run(
         let client = client.map_err(|error| Error::Input(format!("a client panicked: {error}")))?;
         latencies.extend(client.map_err(Error::Input)?);
     }
-    let took = start.elapsed().as_secs_f64();
-    latencies.sort_unstable();
-    let count = f64::from(u32::try_from(latencies.len()).unwrap_or(u32::MAX));
-    Ok(Outcome { rate: (count / took).round(), latencies })
+    Ok(Outcome::of(latencies, start.elapsed()))
 }
 
 async fn converse(mut stream: TcpStream, request: Request, until: Instant) -> Result<Vec<Duration>, String> {
@@ -158,7 +183,15 @@ mod tests {
 
     #[test]
     fn quantiles_are_of_all_answers() {
-        let outcome = Outcome { rate: 1.0, latencies: (1..=100).map(Duration::from_millis).collect() };
+        let latencies = (1..=100).rev().map(Duration::from_millis).collect();
+        let outcome = Outcome::of(latencies, Duration::from_secs(2));
         assert_eq!([0.5, 0.99, 1.0].map(|share| outcome.quantile_ms(share)), [51.0, 100.0, 100.0]);
+        assert_eq!((outcome.rate, outcome.count()), (50.0, 100));
+    }
+
+    #[test]
+    fn the_run_in_the_middle_counts() {
+        let outcome = |count| Outcome::of(vec![Duration::ZERO; count], Duration::from_secs(1));
+        assert_eq!(Outcome::median(vec![outcome(9), outcome(1), outcome(5)]).rate, 5.0);
     }
 }
