@@ -34,11 +34,11 @@ const ENTRY: [u8; 1_024] = [7; 1_024];
 
 #[derive(Args, Debug, PartialEq, Eq)]
 pub(crate) struct Arguments {
-    /// Connections that read a job or write jobs
-    #[arg(long, default_value_t = 64)]
-    connections: usize,
+    /// Connections that read a job or write jobs, one number after the other
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64, 256])]
+    connections: Vec<usize>,
     /// Seconds of each measurement
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 2)]
     seconds: u64,
     /// Jobs of the large account
     #[arg(long, default_value_t = 100_000)]
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
 
 impl Default for Arguments {
     fn default() -> Self {
-        Self { connections: 64, seconds: 5, jobs: 100_000 }
+        Self { connections: vec![1, 16, 64, 256], seconds: 2, jobs: 100_000 }
     }
 }
 
@@ -82,53 +82,55 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
 struct Bench<'a> {
     scene: &'a Scene,
     leader: Api,
+    follower: Api,
     /// All of them, the leader among them.
-    nodes: Vec<(u64, SocketAddr)>,
-    connections: usize,
+    nodes: Vec<SocketAddr>,
+    connections: &'a [usize],
     /// How long each measurement takes.
     span: Duration,
 }
 
 impl<'a> Bench<'a> {
-    async fn of(scene: &'a Scene, arguments: &Arguments) -> Result<Self, Error> {
-        let leader = scene.cluster.api(scene.cluster.leader(READY_DEADLINE).await?);
-        let nodes = scene.cluster.ids().into_iter().map(|id| Ok((id, scene.cluster.api(id).address()?)));
-        let nodes = nodes.collect::<Result<_, Error>>()?;
-        let span = Duration::from_secs(arguments.seconds);
-        Ok(Self { scene, leader, nodes, connections: arguments.connections, span })
+    async fn of(scene: &'a Scene, arguments: &'a Arguments) -> Result<Self, Error> {
+        let leader = scene.cluster.leader(READY_DEADLINE).await?;
+        let follower = scene.cluster.ids().into_iter().find(|id| *id != leader);
+        let follower = follower.ok_or_else(|| Error::Input("no follower runs".to_owned()))?;
+        let nodes = scene.cluster.apis().iter().map(Api::address).collect::<Result<_, Error>>()?;
+        Ok(Self {
+            scene,
+            leader: scene.cluster.api(leader),
+            follower: scene.cluster.api(follower),
+            nodes,
+            connections: &arguments.connections,
+            span: Duration::from_secs(arguments.seconds),
+        })
     }
 
-    fn addresses(&self) -> Vec<SocketAddr> {
-        self.nodes.iter().map(|(_, address)| *address).collect()
-    }
-
-    /// GET of a job on each node, in turns with the bare server.
+    /// GET of a job on a follower and on the leader, in turns with the bare server.
     async fn read_one(&self, path: &str) -> Result<(), Error> {
         let sample = self.leader.send(Method::GET, path, None).await;
         let bytes = sample.map_err(|error| Error::Input(error.to_string()))?.body.len();
         let bare = Bare::start(self.scene.cluster.dir(), bytes).await?;
         let (nothing, read) = (Request::get("/", self.leader.key()), Request::get(path, self.leader.key()));
-        let leader = self.leader.address()?;
+        let sides =
+            [(bare.address, &nothing), (self.follower.address()?, &read), (self.leader.address()?, &read)];
         let mut table = Table::new(
             "api_get",
-            &["node", "role", "per_second", "p50_ms", "p99_ms", "bare_per_second", "share_of_bare"],
+            &["role", "connections", "per_second", "p50_ms", "p99_ms", "bare_per_second", "share_of_bare"],
         );
-        for (id, address) in &self.nodes {
-            let (mut ours, mut ceiling) = (Vec::new(), Vec::new());
+        for &connections in self.connections {
+            let mut outcomes = sides.map(|_| Vec::with_capacity(ROUNDS));
             for _ in 0..ROUNDS {
-                ceiling.push(raw::run(&[bare.address], &nothing, self.connections, self.span).await?);
-                ours.push(raw::run(&[*address], &read, self.connections, self.span).await?);
+                for ((address, request), outcomes) in sides.iter().zip(&mut outcomes) {
+                    outcomes.push(raw::run(&[*address], request, connections, self.span).await?);
+                }
             }
-            let (ours, ceiling) = (Outcome::median(ours), Outcome::median(ceiling));
-            table.row(vec![
-                json!(id),
-                json!(if *address == leader { "leader" } else { "follower" }),
-                json!(ours.rate),
-                json!(ours.quantile_ms(0.5)),
-                json!(ours.quantile_ms(0.99)),
-                json!(ceiling.rate),
-                json!(hundredths(ours.rate / ceiling.rate)),
-            ]);
+            let [ceiling, follower, leader] = outcomes.map(Outcome::median);
+            for (role, ours) in [("follower", follower), ("leader", leader)] {
+                let [rate, p50, p99] = ours.cells();
+                let share = json!(hundredths(ours.rate / ceiling.rate));
+                table.row(vec![json!(role), json!(connections), rate, p50, p99, json!(ceiling.rate), share]);
+            }
         }
         table.print();
         Ok(())
@@ -136,37 +138,39 @@ impl<'a> Bench<'a> {
 
     /// Page 1 of all jobs.
     async fn read_list(&self) -> Result<Outcome, Error> {
-        let (addresses, read) = (self.addresses(), Request::get("/v1/jobs", self.leader.key()));
+        let read = Request::get("/v1/jobs", self.leader.key());
         let mut outcomes = Vec::new();
         for _ in 0..ROUNDS {
-            outcomes.push(raw::run(&addresses, &read, READERS, self.span).await?);
+            outcomes.push(raw::run(&self.nodes, &read, READERS, self.span).await?);
         }
         Ok(Outcome::median(outcomes))
     }
 
     /// POST of jobs over all nodes.
     async fn write(&self) -> Result<(), Error> {
-        let url = self.scene.target.url("/ok");
-        let body = json!({"name": "written", "cron_expression": "0 0 1 1 *", "url": url}).to_string();
-        let request = Request::post("/v1/jobs", self.leader.key(), &body);
+        let request = new_job(self.scene, self.leader.key());
         let mut table = Table::new(
             "api_post",
             &["connections", "committed_per_second", "p50_ms", "p99_ms", "fsyncs_per_second"],
         );
-        for connections in [1, 16, self.connections] {
+        for &connections in self.connections {
+            let mut outcomes = Vec::new();
             let fsyncs = fsyncs(&self.scene.cluster.dir().join("fsyncs"))?;
-            let outcome = raw::run(&self.addresses(), &request, connections, self.span).await?;
-            table.row(vec![
-                json!(connections),
-                json!(outcome.rate),
-                json!(outcome.quantile_ms(0.5)),
-                json!(outcome.quantile_ms(0.99)),
-                json!(fsyncs),
-            ]);
+            for _ in 0..ROUNDS {
+                outcomes.push(raw::run(&self.nodes, &request, connections, self.span).await?);
+            }
+            let [rate, p50, p99] = Outcome::median(outcomes).cells();
+            table.row(vec![json!(connections), rate, p50, p99, json!(fsyncs)]);
         }
         table.print();
         Ok(())
     }
+}
+
+/// A POST of a job that is due next New Year.
+pub(crate) fn new_job(scene: &Scene, key: &str) -> Request {
+    let body = json!({"name": "written", "cron_expression": "0 0 1 1 *", "url": scene.target.url("/ok")});
+    Request::post("/v1/jobs", key, &body.to_string())
 }
 
 /// How often a second this disk makes one entry durable, one after the other.
