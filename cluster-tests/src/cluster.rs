@@ -550,7 +550,10 @@ fn log_tail(path: &Path) -> String {
 }
 
 /// Loopback addresses that are free now and differ from each other.
-fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Error> {
+///
+/// # Errors
+/// [`Error::Io`] if none is found in a number of tries.
+pub fn free_addresses(count: usize) -> Result<Vec<SocketAddr>, Error> {
     // Held until all are chosen, so that none is chosen twice.
     let mut held = Vec::with_capacity(count);
     let mut refusal = None;

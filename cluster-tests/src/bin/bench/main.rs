@@ -5,6 +5,7 @@ mod bad_input;
 mod bare;
 mod ceilings;
 mod cost;
+mod etcd;
 mod failover;
 mod herd;
 mod hostile;
@@ -51,6 +52,8 @@ enum Scenario {
     BadInput,
     /// What ordinary clients notice of thousands that say nothing, are slow, or talk nonsense
     Hostile(hostile::Arguments),
+    /// How fast jobs are committed beside writes to three nodes of etcd, which must be installed
+    Etcd(etcd::Arguments),
     /// What this machine could do at best: requests, answers, syncs and consensus alone
     Ceilings(ceilings::Arguments),
     /// Every scenario with its defaults
@@ -84,6 +87,7 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Sustained(arguments) => sustained::run(locate()?, &arguments).await,
         Scenario::Api(arguments) => api::run(locate()?, &arguments).await,
         Scenario::BadInput => bad_input::run(locate()?).await,
+        Scenario::Etcd(arguments) => etcd::run(locate()?, &arguments).await,
         Scenario::Ceilings(arguments) => ceilings::run(&arguments).await,
         Scenario::Bare(arguments) => bare::serve(&arguments).await,
         Scenario::Client(arguments) => ceilings::run_client(&arguments).await,
@@ -95,6 +99,7 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
             failover::run(binary.clone(), &failover::Arguments::default()).await?;
             idle::run(binary.clone(), &idle::Arguments::default()).await?;
             api::run(binary.clone(), &api::Arguments::default()).await?;
+            etcd::run_if_there(binary.clone(), &etcd::Arguments::default()).await?;
             herd::run(binary.clone(), &herd::Arguments::default()).await?;
             sustained::run(binary.clone(), &sustained::Arguments::default()).await?;
             bad_input::run(binary.clone()).await?;
@@ -128,6 +133,7 @@ mod tests {
         assert!(matches!(parsed("herd"), Scenario::Herd(found) if found == Default::default()));
         assert!(matches!(parsed("sustained"), Scenario::Sustained(found) if found == Default::default()));
         assert!(matches!(parsed("ceilings"), Scenario::Ceilings(found) if found == Default::default()));
+        assert!(matches!(parsed("etcd"), Scenario::Etcd(found) if found == Default::default()));
         assert!(matches!(parsed("api"), Scenario::Api(found) if found == Default::default()));
         assert!(matches!(parsed("idle"), Scenario::Idle(found) if found == Default::default()));
         assert!(matches!(parsed("hostile"), Scenario::Hostile(found) if found == Default::default()));
