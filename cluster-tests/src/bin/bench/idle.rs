@@ -6,7 +6,13 @@ use crate::{
     table::{Table, tenths},
 };
 use clap::Args;
-use cluster_tests::{Error, api::NewJob, binary::Binary, usage, workload};
+use cluster_tests::{
+    Error,
+    api::NewJob,
+    binary::Binary,
+    usage::{self, Usage},
+    workload,
+};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -43,21 +49,9 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     table.print();
 
     sleep(SETTLE).await;
-    let mut before = Vec::new();
-    for id in scene.cluster.ids() {
-        let pid = pid(&scene.cluster, id)?;
-        before.push((id, pid, usage::of(pid)?));
-    }
-    let watched = Instant::now();
-    sleep(WATCHED).await;
-    let view = scene.cluster.whole(READY_DEADLINE).await?;
     let mut table = Table::new("idle_nodes", &["node", "role", "rss_mib", "cpu_percent"]);
-    for (id, pid, before) in before {
-        let after = usage::of(pid)?;
-        let cpu_percent = (after.cpu_s - before.cpu_s) / watched.elapsed().as_secs_f64() * 100.0;
-        let role = view.members.iter().find(|member| member.node_id == id).map(|member| member.role.clone());
-        let rss_mib = f64::from(u32::try_from(after.rss_kib).unwrap_or(u32::MAX)) / 1_024.0;
-        table.row(vec![json!(id), json!(role), json!(tenths(rss_mib)), json!(tenths(cpu_percent))]);
+    for Idle { node, role, rss_mib, cpu_percent, .. } in watch(&scene).await? {
+        table.row(vec![json!(node), json!(role), json!(tenths(rss_mib)), json!(tenths(cpu_percent))]);
     }
     table.print();
 
@@ -76,4 +70,38 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     }
     table.print();
     scene.close(&[]).await
+}
+
+/// What a node costs that has nothing to do.
+#[derive(Debug)]
+pub(crate) struct Idle {
+    pub(crate) node: u64,
+    pub(crate) role: Option<String>,
+    pub(crate) rss_mib: f64,
+    /// The most since its start.
+    pub(crate) peak_mib: f64,
+    /// Of one core.
+    pub(crate) cpu_percent: f64,
+}
+
+/// Watches all nodes for a while.
+pub(crate) async fn watch(scene: &Scene) -> Result<Vec<Idle>, Error> {
+    let mut before = Vec::new();
+    for id in scene.cluster.ids() {
+        let pid = pid(&scene.cluster, id)?;
+        before.push((id, pid, usage::of(pid)?));
+    }
+    let watched = Instant::now();
+    sleep(WATCHED).await;
+    let view = scene.cluster.whole(READY_DEADLINE).await?;
+    let look = |(node, pid, before): (u64, u32, Usage)| {
+        let after = usage::of(pid)?;
+        let cpu_percent = (after.cpu_s - before.cpu_s) / watched.elapsed().as_secs_f64() * 100.0;
+        let role =
+            view.members.iter().find(|member| member.node_id == node).map(|member| member.role.clone());
+        let mib = |kib: u64| f64::from(u32::try_from(kib).unwrap_or(u32::MAX)) / 1_024.0;
+        let (rss_mib, peak_mib) = (mib(after.rss_kib), mib(after.rss_peak_kib));
+        Ok(Idle { node, role, rss_mib, peak_mib, cpu_percent })
+    };
+    before.into_iter().map(look).collect()
 }

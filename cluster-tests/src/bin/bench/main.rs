@@ -11,6 +11,7 @@ mod herd;
 mod hostile;
 mod idle;
 mod lateness;
+mod million;
 mod raw;
 mod scene;
 mod sustained;
@@ -56,7 +57,9 @@ enum Scenario {
     Etcd(etcd::Arguments),
     /// What this machine could do at best: requests, answers, syncs and consensus alone
     Ceilings(ceilings::Arguments),
-    /// Every scenario with its defaults
+    /// What a cluster with a million jobs needs, and what it is like to work with
+    Million(million::Arguments),
+    /// Every scenario with its defaults, but `million`
     All,
     /// The server that does nothing; `api` and `ceilings` start it
     #[command(hide = true)]
@@ -92,6 +95,7 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Bare(arguments) => bare::serve(&arguments).await,
         Scenario::Client(arguments) => ceilings::run_client(&arguments).await,
         Scenario::Hostile(arguments) => hostile::run(locate()?, &arguments).await,
+        Scenario::Million(arguments) => million::run(locate()?, &arguments).await,
         Scenario::All => {
             let binary = locate()?;
             ceilings::run(&ceilings::Arguments::default()).await?;

@@ -87,6 +87,11 @@ impl Request {
         Self::new("POST", path, key, body, "201")
     }
 
+    /// A PATCH by JSON that is to be answered with 200.
+    pub(crate) fn patch(path: &str, key: &str, body: &str) -> Self {
+        Self::new("PATCH", path, key, body, "200")
+    }
+
     fn new(method: &str, path: &str, key: &str, body: &str, status: &'static str) -> Self {
         let length = body.len();
         let text = format!(
@@ -106,15 +111,12 @@ pub(crate) async fn run(
 ) -> Result<Outcome, Error> {
     let mut open = Vec::with_capacity(connections);
     for server in servers.iter().cycle().take(connections) {
-        let stream =
-            TcpStream::connect(server).await.map_err(|error| Error::Input(format!("{server}: {error}")))?;
-        stream.set_nodelay(true).map_err(|error| Error::Input(error.to_string()))?;
-        open.push(stream);
+        open.push(Connection::open(*server).await?);
     }
     let start = Instant::now();
     let mut clients = JoinSet::new();
-    for stream in open {
-        clients.spawn(converse(stream, request.clone(), start + span));
+    for connection in open {
+        clients.spawn(converse(connection, request.clone(), start + span));
     }
     let mut latencies = Vec::new();
     while let Some(client) = clients.join_next().await {
@@ -124,36 +126,55 @@ pub(crate) async fn run(
     Ok(Outcome::of(latencies, start.elapsed()))
 }
 
-async fn converse(mut stream: TcpStream, request: Request, until: Instant) -> Result<Vec<Duration>, String> {
+async fn converse(
+    mut connection: Connection,
+    request: Request,
+    until: Instant,
+) -> Result<Vec<Duration>, String> {
     let mut latencies = Vec::new();
-    let mut buffer = Vec::with_capacity(HEAD_BYTES_MAX);
     loop {
         let sent = Instant::now();
         if sent >= until {
             return Ok(latencies);
         }
-        stream.write_all(&request.bytes).await.map_err(|error| error.to_string())?;
-        read_answer(&mut stream, &mut buffer, request.status).await?;
+        if !connection.ask(&request).await? {
+            let answer = String::from_utf8_lossy(&connection.answer);
+            return Err(format!("not answered with {}: {answer}", request.status));
+        }
         latencies.push(sent.elapsed());
     }
 }
 
-/// Reads one answer, which must have `status` and a length.
-async fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>, status: &str) -> Result<(), String> {
-    buffer.clear();
-    let mut whole = None;
-    while whole.is_none_or(|whole| buffer.len() < whole) {
-        if stream.read_buf(buffer).await.map_err(|error| error.to_string())? == 0 {
-            return Err("the connection was closed".to_owned());
-        }
-        if whole.is_none() {
-            whole = length(buffer)?;
-        }
+/// A connection that takes one request after the other.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    /// The last one.
+    answer: Vec<u8>,
+}
+
+impl Connection {
+    pub(crate) async fn open(server: SocketAddr) -> Result<Self, Error> {
+        let failed = |error: std::io::Error| Error::Input(format!("{server}: {error}"));
+        let stream = TcpStream::connect(server).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        Ok(Self { stream, answer: Vec::with_capacity(HEAD_BYTES_MAX) })
     }
-    if buffer.get(9..12) == Some(status.as_bytes()) {
-        Ok(())
-    } else {
-        Err(format!("not answered with {status}: {}", String::from_utf8_lossy(buffer)))
+
+    /// Sends a request and reads the answer, which must have a length. Whether it has the status that is wanted.
+    pub(crate) async fn ask(&mut self, request: &Request) -> Result<bool, String> {
+        self.stream.write_all(&request.bytes).await.map_err(|error| error.to_string())?;
+        self.answer.clear();
+        let mut whole = None;
+        while whole.is_none_or(|whole| self.answer.len() < whole) {
+            if self.stream.read_buf(&mut self.answer).await.map_err(|error| error.to_string())? == 0 {
+                return Err("the connection was closed".to_owned());
+            }
+            if whole.is_none() {
+                whole = length(&self.answer)?;
+            }
+        }
+        Ok(self.answer.get(9..12) == Some(request.status.as_bytes()))
     }
 }
 
