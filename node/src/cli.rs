@@ -227,8 +227,8 @@ pub(crate) struct ServerArgs {
     pub(crate) smtp_from: Option<String>,
     #[command(flatten)]
     pub(crate) services: ServiceArgs,
-    /// How early firings are claimed, in milliseconds. Elections shorter than this delay nothing
-    /// [default: 2000]
+    /// How early firings are claimed at most, in milliseconds; the claims of one instant are spread over the first quarter.
+    /// Elections shorter than the rest delay nothing [default: 2000]
     #[arg(long, value_name = "MS")]
     pub(crate) claim_ahead_ms: Option<u64>,
     /// Requests to targets that are under way from this node at most; what is due beyond that waits [default: 1024]

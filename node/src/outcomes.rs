@@ -4,8 +4,10 @@
 //! must bear to be said twice.
 
 use crate::clock::Sleeper;
+use futures::stream::{FuturesUnordered, StreamExt};
 use raft::command::Command;
 use raft::{Cluster, ProposeError};
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,13 @@ use tokio_util::sync::CancellationToken;
 
 /// Outcomes in one proposal.
 const TOGETHER_MAX: usize = 256;
+/// Bytes of what they carry beside themselves, bodies above all, in one proposal that has more than one.
+const BYTES_TOGETHER_MAX: usize = 512 * 1024;
+/// How long the first one waits for others: what is due at one instant ends at nearly one instant, and is written down once the
+/// requests are out. Short enough that nobody waits for a result, and that a death takes few outcomes along.
+const GATHERED_FOR: Duration = Duration::from_millis(20);
+/// Proposals under way at once.
+const PROPOSALS_MAX: usize = 4;
 /// How long one proposal may take before it is made again.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a proposal that found no leader.
@@ -28,6 +37,9 @@ pub(crate) trait Report: Send + 'static {
 
     /// Of what it is the outcome, and of which attempt.
     fn of(&self) -> (Self::Id, u32);
+
+    /// Bytes of what it carries beside itself.
+    fn bytes(&self) -> usize;
 
     /// What the state is told.
     fn command(self) -> Command;
@@ -57,56 +69,119 @@ impl<R: Report> Recorder<R> {
     }
 
     /// Runs until `stop`, and then until everything handed over is recorded.
-    pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(TOGETHER_MAX);
-        loop {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let Self { cluster, sleeper, mut outcomes, end } = self;
+        let mut proposals = FuturesUnordered::new();
+        let mut received = Vec::new();
+        let mut waiting = VecDeque::new();
+        // On the monotonic clock: when what waits is proposed.
+        let mut ripe_at = Duration::ZERO;
+        let mut is_open = true;
+        while is_open || !waiting.is_empty() || !proposals.is_empty() {
+            let is_full = !is_open || waiting.len() >= TOGETHER_MAX;
+            let unripe = if is_full { Duration::ZERO } else { ripe_at.saturating_sub(sleeper.elapsed()) };
             tokio::select! {
                 biased;
-                received = self.outcomes.recv_many(&mut batch, TOGETHER_MAX) => {
-                    if received == 0 {
-                        // Everybody who could hand something over has ended.
-                        stop.cancelled().await;
-                        return;
+                Some(()) = proposals.next() => {}
+                () = stop.cancelled(), if is_open && !outcomes.is_closed() => outcomes.close(),
+                count = outcomes.recv_many(&mut received, TOGETHER_MAX), if is_open && waiting.len() < TOGETHER_MAX => {
+                    is_open = count > 0;
+                    if waiting.is_empty() {
+                        ripe_at = sleeper.elapsed() + GATHERED_FOR;
                     }
+                    waiting.extend(received.drain(..));
                 }
-                () = stop.cancelled() => {
-                    self.outcomes.close();
-                    if self.outcomes.recv_many(&mut batch, TOGETHER_MAX).await == 0 {
-                        return;
-                    }
+                () = sleeper.sleep(unripe), if !waiting.is_empty() && proposals.len() < PROPOSALS_MAX => {
+                    proposals.push(propose(&cluster, sleeper.as_ref(), together(&mut waiting), &end));
                 }
             }
-            self.propose(std::mem::take(&mut batch)).await;
+        }
+        // Where everybody who could hand something over has ended before.
+        stop.cancelled().await;
+    }
+}
+
+/// Takes from what waits as much as goes into one proposal.
+fn together<R: Report>(waiting: &mut VecDeque<R>) -> Vec<R> {
+    let mut bytes = 0;
+    let fits = |outcome: &&R| {
+        bytes += outcome.bytes();
+        bytes <= BYTES_TOGETHER_MAX
+    };
+    let count = waiting.iter().take(TOGETHER_MAX).take_while(fits).count();
+    waiting.drain(..count.max(1).min(waiting.len())).collect()
+}
+
+async fn propose<R: Report>(cluster: &Cluster, sleeper: &dyn Sleeper, outcomes: Vec<R>, end: &OnEnd<R::Id>) {
+    let attempts: Vec<_> = outcomes.iter().map(R::of).collect();
+    let commands: Vec<Command> = outcomes.into_iter().map(R::command).collect();
+    loop {
+        match cluster.propose_all(commands.clone(), PROPOSE_TIMEOUT).await {
+            Ok(replies) => {
+                for ((id, _), reply) in attempts.iter().zip(replies) {
+                    if let Err(rejection) = reply {
+                        tracing::debug!(of = R::OF, %id, %rejection, "outcome not taken");
+                    }
+                }
+                break;
+            }
+            Err(ProposeError::Stopping) => {
+                let outcomes = attempts.len();
+                tracing::warn!(of = R::OF, outcomes, "stopped before the outcomes were recorded");
+                break;
+            }
+            Err(error) => {
+                let outcomes = attempts.len();
+                tracing::debug!(of = R::OF, %error, outcomes, "outcomes wait for a leader");
+                sleeper.sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+    for (id, attempt) in attempts {
+        end(id, attempt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::id::NodeId;
+    use domain::node::Incarnation;
+    use raft::command::DrainNode;
+
+    struct Carrying(usize);
+
+    impl Report for Carrying {
+        type Id = usize;
+        const OF: &'static str = "test";
+
+        fn of(&self) -> (usize, u32) {
+            (self.0, 1)
+        }
+
+        fn bytes(&self) -> usize {
+            self.0
+        }
+
+        fn command(self) -> Command {
+            Command::DrainNode(DrainNode { node: NodeId(1), incarnation: Incarnation(1) })
         }
     }
 
-    async fn propose(&self, outcomes: Vec<R>) {
-        let attempts: Vec<_> = outcomes.iter().map(R::of).collect();
-        let commands: Vec<Command> = outcomes.into_iter().map(R::command).collect();
-        loop {
-            match self.cluster.propose_all(commands.clone(), PROPOSE_TIMEOUT).await {
-                Ok(replies) => {
-                    for ((id, _), reply) in attempts.iter().zip(replies) {
-                        if let Err(rejection) = reply {
-                            tracing::debug!(of = R::OF, %id, %rejection, "outcome not taken");
-                        }
-                    }
-                    break;
-                }
-                Err(ProposeError::Stopping) => {
-                    let outcomes = attempts.len();
-                    tracing::warn!(of = R::OF, outcomes, "stopped before the outcomes were recorded");
-                    break;
-                }
-                Err(error) => {
-                    let outcomes = attempts.len();
-                    tracing::debug!(of = R::OF, %error, outcomes, "outcomes wait for a leader");
-                    self.sleeper.sleep(RETRY_AFTER).await;
-                }
-            }
+    fn check(bytes: impl IntoIterator<Item = usize>, expected: &[usize]) {
+        let mut waiting: VecDeque<_> = bytes.into_iter().map(Carrying).collect();
+        let mut sizes = Vec::new();
+        while !waiting.is_empty() {
+            sizes.push(together(&mut waiting).len());
         }
-        for (id, attempt) in attempts {
-            (self.end)(id, attempt);
-        }
+        assert_eq!(sizes, expected);
+    }
+
+    #[test]
+    fn a_proposal_holds_no_more_than_may_be_proposed() {
+        check([0; 600], &[256, 256, 88]);
+        // A herd of jobs that keep the longest bodies.
+        check([64 * 1024; 20], &[8, 8, 4]);
+        check([0, 500_000, 500_000, 10, 3_000_000, 1], &[2, 2, 1, 1]);
     }
 }

@@ -91,6 +91,13 @@ impl Report for Outcome {
         (self.execution, self.attempt)
     }
 
+    fn bytes(&self) -> usize {
+        match &self.result {
+            AttemptResult::Sent { body: Some(body), .. } => body.text.len(),
+            AttemptResult::Sent { body: None, .. } | AttemptResult::Skipped { .. } => 0,
+        }
+    }
+
     fn command(self) -> Command {
         Command::Record(Box::new(self))
     }

@@ -71,8 +71,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             sled_cache_bytes: 64 * 1024 * 1024,
-            flush_interval: Duration::from_secs(1),
-            flush_bytes: 4 * 1024 * 1024,
+            flush_interval: Duration::from_secs(5),
+            flush_bytes: 16 * 1024 * 1024,
         }
     }
 }

@@ -37,6 +37,11 @@ impl Report for DeliveryOutcome {
         (self.delivery, self.attempt)
     }
 
+    fn bytes(&self) -> usize {
+        // A few words.
+        0
+    }
+
     fn command(self) -> Command {
         Command::RecordDelivery(Box::new(self))
     }

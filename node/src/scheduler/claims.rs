@@ -7,6 +7,22 @@ use domain::job::{JobState, MisfirePolicy};
 use domain::limits;
 use domain::time::Timestamp;
 use raft::command::ClaimTarget;
+use std::time::Duration;
+
+/// Steps over which the claims of what is due at one instant are spread. Few, so that those of one step go into the log
+/// together.
+const STEPS: u32 = 8;
+/// The share of claim-ahead that a step takes.
+const STEP_SHARE: u32 = 40;
+
+/// How long before its instant a job is claimed: between three quarters of `claim_ahead` and nearly all of it.
+///
+/// Most of what is due is due at a whole second, and claim-ahead is whole seconds. Claimed all at once, it would be claimed while what is due then is sent.
+pub(crate) fn ahead(job: JobId, claim_ahead: Duration) -> Duration {
+    // The first steps stay free for what is due.
+    let step = STEP_SHARE / 4 - STEPS + 1 + (job.0 % u64::from(STEPS)) as u32;
+    claim_ahead - claim_ahead / STEP_SHARE * step
+}
 
 /// The claim for the next instant of a job, or `None` when it has none.
 ///
@@ -66,6 +82,13 @@ mod tests {
         let plan = Plan { schedule: Schedule::parse(expression, "UTC").unwrap(), misfire, space: None };
         let state = JobState { generation: 3, next_run_at: Some(at(cursor)), ..JobState::default() };
         assert_eq!(firing(JOB, &state, &plan, at(now)), Some(expected));
+    }
+
+    #[test]
+    fn claims_are_spread_and_keep_off_the_whole_second() {
+        let ms: Vec<_> = (0..8).map(|job| ahead(JobId(job), Duration::from_secs(2)).as_millis()).collect();
+        assert_eq!(ms, [1_850, 1_800, 1_750, 1_700, 1_650, 1_600, 1_550, 1_500]);
+        assert_eq!(ahead(JobId(u64::MAX), Duration::from_millis(251)).as_millis(), 188);
     }
 
     #[test]

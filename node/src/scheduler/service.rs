@@ -240,7 +240,8 @@ impl Scheduler {
 
     fn arm_claim(&mut self, key: DueKey) {
         let at = match key.item {
-            DueItem::Firing(_) | DueItem::Execution(_) => key.due.minus(self.claim_ahead),
+            DueItem::Firing(job) => key.due.minus(claims::ahead(job, self.claim_ahead)),
+            DueItem::Execution(_) => key.due.minus(self.claim_ahead),
             // Nobody counts the milliseconds of a message, and one that is claimed keeps others waiting.
             DueItem::Delivery(_) => key.due,
         };
