@@ -10,6 +10,8 @@
 
 use crate::chunk_file::{ChunkReader, ChunkWriter};
 use crate::error::Error;
+use crate::overlay::Changes;
+use crate::pace::{Pace, Trickle};
 use crate::state::{IN_MEMORY, Shared};
 use crate::tree::{Tree, sync_dir};
 use bytes::Bytes;
@@ -87,7 +89,18 @@ fn run(shared: &Shared) {
             }
         }
         let gate = shared.flushing.lock();
-        if flush(shared, &gate).is_err() {
+        let mut pace = Pace::begin();
+        let is_wanted = || {
+            // Changes come faster than they go, or somebody waits for them.
+            shared.layers.read_recursive().active_bytes >= shared.settings.flush_bytes
+                || shared.waiting.load(Ordering::Relaxed) > 0
+        };
+        let pause = || {
+            if !is_wanted() {
+                pace.rest();
+            }
+        };
+        if flush_at(shared, &gate, pause).is_err() {
             // Said where it happened, and by `State::failure`.
             return;
         }
@@ -95,7 +108,12 @@ fn run(shared: &Shared) {
 }
 
 /// Moves everything committed so far to disk.
-pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), Error> {
+pub(crate) fn flush(shared: &Shared, gate: &MutexGuard<'_, ()>) -> Result<(), Error> {
+    flush_at(shared, gate, || {})
+}
+
+/// As [`flush`], with `pause` now and then.
+fn flush_at(shared: &Shared, _gate: &MutexGuard<'_, ()>, pause: impl FnMut()) -> Result<(), Error> {
     let (tree, frozen, mark) = {
         let mut layers = shared.layers.write();
         // In memory alone there is nowhere to go.
@@ -114,7 +132,7 @@ pub(crate) fn flush(shared: &Shared, _gate: &MutexGuard<'_, ()>) -> Result<(), E
     };
     // Only this function replaces the frozen layer, and an installed snapshot waits for the gate, so the tree is
     // the same throughout.
-    let moved = move_to_disk(shared, &tree, &frozen, &mark);
+    let moved = move_to_disk(shared, &tree, &frozen, &mark, pause);
     let mut layers = shared.layers.write();
     match moved {
         Ok(()) => {
@@ -142,13 +160,14 @@ pub(crate) fn settle(shared: &Shared, gate: &MutexGuard<'_, ()>) -> Result<(Tree
 fn move_to_disk(
     shared: &Shared,
     tree: &Tree,
-    frozen: &crate::overlay::Changes,
+    frozen: &Changes,
     mark: &Bytes,
+    pause: impl FnMut(),
 ) -> Result<(), Error> {
     let path = tree.path().join(REDO);
     let write = || {
         fail::fail_point!("state::flush", |_| Err(std::io::Error::other("a test has failed this")));
-        let mut redo = ChunkWriter::new(BufWriter::new(File::create(&path)?), mark)?;
+        let mut redo = ChunkWriter::new(BufWriter::new(Trickle::new(File::create(&path)?)), mark)?;
         for (key, value) in frozen {
             redo.push(key, value.as_deref())?;
         }
@@ -158,7 +177,7 @@ fn move_to_disk(
     sync_dir(tree.path())?;
 
     tree.begin_changes(mark)?;
-    tree.apply(frozen.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
+    tree.apply(frozen.iter().map(|(key, value)| (key.as_slice(), value.as_deref())), pause)?;
     let number = shared.flushes.load(Ordering::SeqCst) + 1;
     tree.end_changes(mark, number)?;
     shared.flushes.store(number, Ordering::SeqCst);
@@ -186,7 +205,7 @@ pub(crate) fn redo(tree: &Tree) -> Result<(), Error> {
             let mut reader = open().map_err(Error::io("reading the redo file"))?;
             tree.begin_changes(&mark)?;
             while let Some(changes) = reader.next_chunk().map_err(Error::io("reading the redo file"))? {
-                tree.apply(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
+                tree.apply(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())), || {})?;
             }
             tree.end_changes(&mark, tree.flush_number()? + 1)?;
             tracing::info!("a flush that was cut off has been finished");

@@ -35,6 +35,7 @@ mod keyspace;
 mod log;
 mod log_check; // a write cut off, or damage?
 mod overlay; // changes in memory, over what is on disk
+mod pace; // work that gives way
 pub mod schema; // THE TABLE: the keyspaces
 mod snapshot;
 mod state;

@@ -6,6 +6,7 @@
 use crate::chunk_file::{ChunkReader, ChunkWriter};
 use crate::error::Error;
 use crate::flush;
+use crate::pace::{Pace, Trickle};
 use crate::state::{IN_MEMORY, Shared};
 use crate::tree::{Tree, sync_dir};
 use crate::{Settings, directory};
@@ -194,10 +195,12 @@ pub(crate) fn write(shared: &Shared) -> Result<SnapshotFile, Error> {
 
 fn write_tree(tree: &Tree, mark: &[u8], file: File) -> Result<(), Error> {
     let io = |error| Error::Io { what: "writing a snapshot file".to_owned(), source: error };
-    let mut writer = ChunkWriter::new(BufWriter::new(file), mark).map_err(io)?;
+    let mut writer = ChunkWriter::new(BufWriter::new(Trickle::new(file)), mark).map_err(io)?;
+    let mut pace = Pace::begin();
     for item in tree.range(&[1], &[u8::MAX]) {
         let (key, value) = item?;
         writer.push(&key, Some(&value)).map_err(io)?;
+        pace.rest();
     }
     let file = writer.finish().map_err(io)?.into_inner().map_err(|error| io(error.into_error()))?;
     file.sync_all().map_err(io)
@@ -243,7 +246,7 @@ pub(crate) fn load(
     let opened = File::open(&file.path).map_err(unusable)?;
     let mut reader = ChunkReader::new(BufReader::new(opened)).map_err(unusable)?;
     while let Some(changes) = reader.next_chunk().map_err(unusable)? {
-        tree.apply(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())))?;
+        tree.apply(changes.iter().map(|(key, value)| (key.as_slice(), value.as_deref())), || {})?;
     }
     tree.end_changes(reader.mark(), flush_number)?;
     directory::set_current(data_dir, &name)?;

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub use txn::StateTxn;
 
 /// What a state in memory alone cannot do.
@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     /// Held by whoever moves changes to disk, and by whoever wants the disk to stand still.
     pub(crate) flushing: Mutex<()>,
     pub(crate) wake: flush::Wake,
+    /// How many wait until what is committed is on disk.
+    pub(crate) waiting: AtomicUsize,
     /// The number of the newest synced flush.
     pub(crate) flushes: Arc<AtomicU64>,
     /// Held while a snapshot file is given its name.
@@ -127,6 +129,7 @@ impl Shared {
             writing: Mutex::new(()),
             flushing: Mutex::new(()),
             wake: flush::Wake::default(),
+            waiting: AtomicUsize::new(0),
             flushes,
             naming: Mutex::new(()),
             _lock: lock,
@@ -237,7 +240,9 @@ impl State {
     /// # Errors
     /// When the disk fails; the state takes no writes from then on.
     pub fn flush(&self) -> Result<(), Error> {
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
         let gate = self.shared.flushing.lock();
+        self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
         flush::flush(&self.shared, &gate)
     }
 

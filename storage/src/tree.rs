@@ -72,10 +72,11 @@ impl Tree {
         guarded(|| self.db.insert(KEY_UNDER_WAY, checked(mark))).map(drop)
     }
 
-    /// Applies changes in small batches. Not atomic.
+    /// Applies changes in small batches, with `pause` after each. Not atomic.
     pub(crate) fn apply<'a>(
         &self,
         changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
+        mut pause: impl FnMut(),
     ) -> Result<(), Error> {
         let mut batch = sled::Batch::default();
         let mut size = 0;
@@ -88,6 +89,7 @@ impl Tree {
             if size == BATCH_MAX {
                 let full = std::mem::take(&mut batch);
                 guarded(|| self.db.apply_batch(full))?;
+                pause();
                 size = 0;
             }
         }
