@@ -1,6 +1,6 @@
 //! How fast jobs are committed beside another store of three nodes that agree on each write: etcd, as the distribution
-//! ships it, with its usual settings. Each is asked in its own language over connections that are kept (HTTP/1.1 here, gRPC
-//! there), and each answers once a majority has the write on its disk.
+//! ships it, with its usual settings. Each is asked in its own language over connections that are kept (HTTP/1.1 here, one for
+//! each client; gRPC there, whose clients share a few), and each answers once a majority has the write on its disk.
 
 mod kv; // the one call that is needed
 mod members; // three of them
@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Clients at once, spread over the nodes, one number after the other
     #[arg(long, value_delimiter = ',', default_values_t = [1, 16, 64])]
     clients: Vec<usize>,
+    /// Connections to etcd that its clients share; one to a node is what they have as a rule, and what it is fastest with
+    #[arg(long, default_value_t = 3)]
+    connections: usize,
     /// Seconds of each measurement
     #[arg(long, default_value_t = 5)]
     seconds: u64,
@@ -41,14 +44,28 @@ pub(crate) struct Arguments {
 
 impl Default for Arguments {
     fn default() -> Self {
-        Self { clients: vec![1, 16, 64], seconds: 5, value_bytes: 300, etcd: PathBuf::from("etcd") }
+        Self {
+            clients: vec![1, 16, 64],
+            connections: 3,
+            seconds: 5,
+            value_bytes: 300,
+            etcd: PathBuf::from("etcd"),
+        }
     }
+}
+
+/// What the store calls itself.
+///
+/// # Errors
+/// [`Error::Input`] if it is not there, with how to get it.
+pub(crate) async fn version(arguments: &Arguments) -> Result<String, Error> {
+    members::version(&arguments.etcd).await
 }
 
 /// As [`run`], if there is an etcd; says so if there is none.
 pub(crate) async fn run_if_there(binary: Binary, arguments: &Arguments) -> Result<(), Error> {
-    match members::version(&arguments.etcd).await {
-        Ok(_) => run(binary, arguments).await,
+    match version(arguments).await {
+        Ok(version) => run(binary, &version, arguments).await,
         Err(error) => {
             say(format!("etcd: skipped, {error}"));
             Ok(())
@@ -56,8 +73,8 @@ pub(crate) async fn run_if_there(binary: Binary, arguments: &Arguments) -> Resul
     }
 }
 
-pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Error> {
-    say(format!("beside {}", members::version(&arguments.etcd).await?));
+pub(crate) async fn run(binary: Binary, version: &str, arguments: &Arguments) -> Result<(), Error> {
+    say(format!("beside {version}"));
     let scene = Scene::open(binary).await?;
     // On the disk of the nodes, and removed with them.
     let members = Members::start(&arguments.etcd, &scene.cluster.dir().join("etcd")).await?;
@@ -99,6 +116,7 @@ struct Pair<'a> {
     leader: Api,
     request: raw::Request,
     value: Bytes,
+    connections: usize,
     span: Duration,
 }
 
@@ -113,6 +131,7 @@ impl<'a> Pair<'a> {
             request: new_job(scene, leader.key()),
             leader,
             value: Bytes::from(vec![b'v'; arguments.value_bytes]),
+            connections: arguments.connections,
             span: Duration::from_secs(arguments.seconds),
         })
     }
@@ -132,7 +151,9 @@ impl<'a> Pair<'a> {
         let prefix = format!("jobs/{clients}/{round}");
         let before = kv::revision(self.members.addresses(), &prefix).await?;
         let costs = Costs::begin(&self.members.pids()?)?;
-        let outcome = kv::run(self.members.addresses(), &prefix, &self.value, clients, self.span).await?;
+        let outcome =
+            kv::run(self.members.addresses(), &prefix, &self.value, clients, self.connections, self.span)
+                .await?;
         let turn = costs.end(outcome)?;
         let revisions = kv::revision(self.members.addresses(), &prefix).await?.saturating_sub(before);
         // The look itself is a put.

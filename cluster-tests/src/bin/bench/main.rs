@@ -90,7 +90,11 @@ async fn run(scenario: Scenario) -> Result<(), Error> {
         Scenario::Sustained(arguments) => sustained::run(locate()?, &arguments).await,
         Scenario::Api(arguments) => api::run(locate()?, &arguments).await,
         Scenario::BadInput => bad_input::run(locate()?).await,
-        Scenario::Etcd(arguments) => etcd::run(locate()?, &arguments).await,
+        Scenario::Etcd(arguments) => {
+            // Before anything is built in vain.
+            let version = etcd::version(&arguments).await?;
+            etcd::run(locate()?, &version, &arguments).await
+        }
         Scenario::Ceilings(arguments) => ceilings::run(&arguments).await,
         Scenario::Bare(arguments) => bare::serve(&arguments).await,
         Scenario::Client(arguments) => ceilings::run_client(&arguments).await,

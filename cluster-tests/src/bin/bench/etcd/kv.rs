@@ -40,7 +40,8 @@ struct ResponseHeader {
     revision: i64,
 }
 
-/// One connection to one member.
+/// One connection to one member. Clones share it.
+#[derive(Clone)]
 struct Kv {
     grpc: Grpc<Channel>,
 }
@@ -71,23 +72,24 @@ pub(super) async fn revision(members: &[SocketAddr], prefix: &str) -> Result<i64
     put.map_err(|status| Error::Input(format!("etcd at {first}: {status}")))
 }
 
-/// Puts keys that are all new under `prefix`, from `clients` connections that are spread evenly over `members`, for `span`,
-/// one at a time on each.
+/// Puts keys that are all new under `prefix`, from `clients` for `span`, one at a time each. They share `connections`, which
+/// are spread evenly over `members`.
 pub(super) async fn run(
     members: &[SocketAddr],
     prefix: &str,
     value: &Bytes,
     clients: usize,
+    connections: usize,
     span: Duration,
 ) -> Result<Outcome, Error> {
-    let mut open = Vec::with_capacity(clients);
-    for member in members.iter().cycle().take(clients) {
+    let mut open = Vec::new();
+    for member in members.iter().cycle().take(connections.clamp(1, clients.max(1))) {
         open.push(Kv::open(*member).await?);
     }
     let start = Instant::now();
     let mut tasks = JoinSet::new();
-    for (client, kv) in open.into_iter().enumerate() {
-        tasks.spawn(put_on(kv, format!("{prefix}/{client}"), value.clone(), start + span));
+    for (client, kv) in open.iter().cycle().take(clients).enumerate() {
+        tasks.spawn(put_on(kv.clone(), format!("{prefix}/{client}"), value.clone(), start + span));
     }
     let mut latencies = Vec::new();
     while let Some(ended) = tasks.join_next().await {
