@@ -3,6 +3,7 @@
 use domain::id::AccountId;
 use domain::time::Timestamp;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 /// An account takes a further place only while it holds fewer than so many times the places that are free. Alone it
 /// gets eight ninths, and whoever comes finds room: however many accounts hold all they may, one in `8n + 1` is free.
@@ -35,9 +36,9 @@ impl Default for Bounds {
 #[derive(Debug)]
 pub(crate) struct Places<T> {
     per_host_max: usize,
-    hosts: HashMap<String, Gate<T>>,
+    hosts: HashMap<Arc<str>, Gate<T>>,
     /// For what has its place at a host, which it names.
-    overall: Gate<(String, T)>,
+    overall: Gate<(Arc<str>, T)>,
     waiting: usize,
 }
 
@@ -45,7 +46,7 @@ pub(crate) struct Places<T> {
 #[derive(Debug)]
 pub(crate) struct Place {
     account: AccountId,
-    host: String,
+    host: Arc<str>,
 }
 
 impl<T> Places<T> {
@@ -55,8 +56,8 @@ impl<T> Places<T> {
     }
 
     /// Lets `item` wait for a place to call `host`.
-    pub(crate) fn wait(&mut self, account: AccountId, host: String, due: Timestamp, item: T) {
-        let gate = self.hosts.entry(host.clone()).or_insert_with(|| Gate::new(self.per_host_max));
+    pub(crate) fn wait(&mut self, account: AccountId, host: Arc<str>, due: Timestamp, item: T) {
+        let gate = self.hosts.entry(Arc::clone(&host)).or_insert_with(|| Gate::new(self.per_host_max));
         gate.wait(account, due, item);
         self.waiting += 1;
         self.forward(host);
@@ -85,10 +86,10 @@ impl<T> Places<T> {
     }
 
     /// Lets those that have a place at the host wait for one of all.
-    fn forward(&mut self, host: String) {
+    fn forward(&mut self, host: Arc<str>) {
         let Some(gate) = self.hosts.get_mut(&host) else { return };
         while let Some(Granted { account, due, item }) = gate.next() {
-            self.overall.wait(account, due, (host.clone(), item));
+            self.overall.wait(account, due, (Arc::clone(&host), item));
         }
         if gate.is_idle() {
             self.hosts.remove(&host);
@@ -188,7 +189,7 @@ mod tests {
     }
 
     fn wait(places: &mut Places<u32>, account: u64, host: &str, item: u32) {
-        places.wait(AccountId(account), host.to_owned(), AT, item);
+        places.wait(AccountId(account), host.into(), AT, item);
     }
 
     #[test]
@@ -207,7 +208,7 @@ mod tests {
     fn what_waits_goes_in_the_order_in_which_it_was_due() {
         let mut places = places(1, 1);
         for (secs, item) in [(9, 0), (5, 1), (3, 2), (5, 3), (4, 4)] {
-            places.wait(AccountId(1), "a".to_owned(), Timestamp::from_secs(secs), item);
+            places.wait(AccountId(1), "a".into(), Timestamp::from_secs(secs), item);
         }
         let mut order = Vec::new();
         while let Some((place, item)) = places.next() {
@@ -245,7 +246,7 @@ mod tests {
         wait(&mut places, 2, "host 0", 9_999);
         assert_eq!(granted(&mut places).1, [9_999], "a newcomer waits for nobody");
         // Nor does one at a host that is as full of one account as it may be.
-        let at_host = held.iter().filter(|place| place.host == "host 0").count();
+        let at_host = held.iter().filter(|place| &*place.host == "host 0").count();
         assert!(at_host <= 80, "{at_host}");
     }
 
@@ -274,7 +275,7 @@ mod tests {
                 if leaves && !held.is_empty() {
                     places.leave(held.swap_remove(usize::from(host) % held.len()));
                 } else {
-                    let (host, due) = (host.to_string(), Timestamp::from_secs(secs));
+                    let (host, due) = (host.to_string().into(), Timestamp::from_secs(secs));
                     places.wait(AccountId(account), host, due, come);
                     come += 1;
                 }
@@ -284,7 +285,7 @@ mod tests {
                 prop_assert!(held.len() <= overall);
                 prop_assert_eq!(places.waiting() + gone.len(), usize::try_from(come).unwrap());
                 for host in ["0", "1", "2"] {
-                    prop_assert!(held.iter().filter(|place| place.host == host).count() <= per_host);
+                    prop_assert!(held.iter().filter(|place| &*place.host == host).count() <= per_host);
                 }
             }
             while let Some(place) = held.pop() {

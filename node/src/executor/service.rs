@@ -17,7 +17,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 /// Orders that wait to be taken up. That takes next to no time, so hardly any ever do.
 const WAITING_MAX: usize = 65_536;
@@ -28,7 +27,9 @@ const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Order {
     pub(crate) execution: Execution,
-    pub(crate) job: Job,
+    pub(crate) job: Arc<Job>,
+    /// Scheme, name and port of the target.
+    pub(crate) host: Arc<str>,
     pub(crate) incarnation: Incarnation,
     /// When it was given.
     pub(crate) ordered_at: Timestamp,
@@ -153,7 +154,7 @@ impl<C: Client> Executor<C> {
         let recorder = self.recorder.clone();
         let holding = self.holding.clone();
         async move {
-            let Order { execution, job, incarnation, ordered_at } = &order;
+            let Order { execution, job, incarnation, ordered_at, .. } = &order;
             let request = AttemptRequest {
                 request: &job.request,
                 job: job.id,
@@ -224,10 +225,8 @@ impl<C: Client> Executor<C> {
 }
 
 fn take_up(places: &mut Places<Order>, order: Order) {
-    // A URL that is none is never sent to, so any host will do.
-    let host = order.job.request.url.parse::<Url>().map(|url| url.origin().ascii_serialization());
-    let (account, due) = (order.job.account, order.execution.due);
-    places.wait(account, host.unwrap_or_default(), due, order);
+    let (account, host, due) = (order.job.account, Arc::clone(&order.host), order.execution.due);
+    places.wait(account, host, due, order);
 }
 
 /// What ends an attempt without an outcome ends the executor, and so the node; a panic too.

@@ -30,22 +30,23 @@ pub(crate) fn ahead(job: JobId, claim_ahead: Duration) -> Duration {
 /// cost lateness, never a firing. One that is later was missed with all that followed it up to `now`,
 /// and the job's misfire policy decides.
 pub(crate) fn firing(job: JobId, state: &JobState, plan: &Plan, now: Timestamp) -> Option<ClaimTarget> {
+    let schedule = plan.schedule.as_ref()?;
     let cursor = state.next_run_at?;
     let generation = state.generation;
     if now.since(cursor) < limits::MISFIRE_AFTER {
-        let next_run_at = plan.schedule.next_after(cursor);
+        let next_run_at = schedule.next_after(cursor);
         return Some(ClaimTarget::Firing { job, generation, scheduled_at: cursor, next_run_at });
     }
 
     // The cursor is due by the schedule it was computed from. Should this build's zone data disagree,
     // it stands for itself alone.
     let missed =
-        plan.schedule.missed(cursor, now, limits::MISSED_COUNT_MAX).filter(|missed| missed.first == cursor);
+        schedule.missed(cursor, now, limits::MISSED_COUNT_MAX).filter(|missed| missed.first == cursor);
     let (last, before_last, count, exact) = match &missed {
         Some(missed) => (missed.last, missed.before_last, missed.count, missed.exact),
         None => (cursor, None, 1, true),
     };
-    let (run, skipped) = match plan.misfire {
+    let (run, skipped) = match plan.job.misfire {
         MisfirePolicy::RunOnce => {
             let skipped =
                 before_last.map(|until| MissedFirings { until, count: count.saturating_sub(1), exact });
@@ -53,7 +54,7 @@ pub(crate) fn firing(job: JobId, state: &JobState, plan: &Plan, now: Timestamp) 
         }
         MisfirePolicy::Skip => (None, Some(MissedFirings { until: last, count, exact })),
     };
-    let next_run_at = plan.schedule.next_after(last.max(now));
+    let next_run_at = schedule.next_after(last.max(now));
     Some(ClaimTarget::Missed { job, generation, first: cursor, skipped, run, run_due: now, next_run_at })
 }
 
@@ -70,7 +71,8 @@ pub(crate) fn pending(execution: &Execution) -> Option<ClaimTarget> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use domain::schedule::Schedule;
+    use crate::samples;
+    use domain::job::Job;
 
     const JOB: JobId = JobId(7);
 
@@ -78,8 +80,12 @@ mod tests {
         Timestamp::from_secs(secs)
     }
 
+    fn plan(expression: &str, misfire: MisfirePolicy) -> Plan {
+        Plan::of(Job { cron_expression: expression.to_owned(), misfire, ..samples::job(JOB) })
+    }
+
     fn check(expression: &str, misfire: MisfirePolicy, cursor: u64, now: u64, expected: ClaimTarget) {
-        let plan = Plan { schedule: Schedule::parse(expression, "UTC").unwrap(), misfire, space: None };
+        let plan = plan(expression, misfire);
         let state = JobState { generation: 3, next_run_at: Some(at(cursor)), ..JobState::default() };
         assert_eq!(firing(JOB, &state, &plan, at(now)), Some(expected));
     }
@@ -168,8 +174,7 @@ mod tests {
 
     #[test]
     fn a_paused_job_has_nothing_to_claim() {
-        let schedule = Schedule::parse("* * * * *", "UTC").unwrap();
-        let plan = Plan { schedule, misfire: MisfirePolicy::RunOnce, space: None };
+        let plan = plan("* * * * *", MisfirePolicy::RunOnce);
         assert_eq!(firing(JOB, &JobState::default(), &plan, at(9)), None);
     }
 }

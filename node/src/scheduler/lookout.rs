@@ -2,13 +2,13 @@
 //! it has got a place among the requests in flight, which may be much later.
 
 use super::holding::Holding;
-use super::plans::Plans;
+use super::plans::{Plan, Plans};
 use super::start::{self, Facts, Start};
 use domain::execution::Execution;
 use domain::id::{ExecutionId, NodeId};
-use domain::job::Job;
 use domain::node::Incarnation;
 use domain::time::Timestamp;
+use std::sync::Arc;
 use storage::schema::{Executions, JobStates, Jobs, Spaces};
 use storage::{Read, State};
 
@@ -25,7 +25,7 @@ pub(crate) struct Lookout {
 #[derive(Debug)]
 pub(crate) struct Sight {
     pub(crate) execution: Execution,
-    pub(crate) job: Job,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) start: Start,
 }
 
@@ -51,19 +51,17 @@ impl Lookout {
         let execution =
             view.get::<Executions>(&id)?.filter(|execution| execution.is_held_by(self.node, incarnation));
         let Some(execution) = execution else { return Ok(None) };
-        let (Some(job), Some(state)) = (view.get::<Jobs>(&id.job)?, view.get::<JobStates>(&id.job)?) else {
-            return Ok(None);
-        };
-        let space = match job.space {
+        let Some(state) = view.get::<JobStates>(&id.job)? else { return Ok(None) };
+        let plan = self.plans.get(id.job, state.generation, || view.get::<Jobs>(&id.job))?;
+        let Some(plan) = plan else { return Ok(None) };
+        let space = match plan.job.space {
             Some(space) => view.get::<Spaces>(&space)?,
             None => None,
         };
         let space_paused = space.is_some_and(|space| space.is_paused());
-        let plan = self.plans.get(id.job, state.generation, || Ok(Some(job.clone())))?;
-        let facts =
-            Facts { execution: &execution, job: &job, state: &state, space_paused, plan: plan.as_deref() };
+        let facts = Facts { execution: &execution, state: &state, space_paused, plan: &plan };
         let start = start::decide(&facts, as_of, |open| self.holding.is_settled(*open));
-        Ok(Some(Sight { execution, job, start }))
+        Ok(Some(Sight { execution, plan, start }))
     }
 }
 

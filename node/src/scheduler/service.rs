@@ -415,7 +415,7 @@ impl Scheduler {
                     return Ok(None);
                 };
                 let plan = self.lookout.plans().get(job, state.generation, || view.get::<Jobs>(&job))?;
-                if let Some(space) = plan.as_ref().and_then(|plan| plan.space)
+                if let Some(space) = plan.as_ref().and_then(|plan| plan.job.space)
                     && is_held_up(&view, space, key.due)?
                 {
                     self.wheel.insert(now.plus(CLAIM_AGAIN_AFTER), Timer::Claim(*key));
@@ -423,8 +423,11 @@ impl Scheduler {
                 }
                 let claim = plan.as_ref().and_then(|plan| claims::firing(job, &state, plan, now));
                 #[cfg(feature = "faults")]
-                if let (Some(plan), true) = (plan, crate::faults::is_planted("bug::missed")) {
-                    return Ok(claim.map(|claim| crate::faults::skipping(claim, &plan.schedule)));
+                if let (Some(schedule), true) = (
+                    plan.as_ref().and_then(|plan| plan.schedule.as_ref()),
+                    crate::faults::is_planted("bug::missed"),
+                ) {
+                    return Ok(claim.map(|claim| crate::faults::skipping(claim, schedule)));
                 }
                 Ok(claim)
             }
@@ -498,14 +501,17 @@ impl Scheduler {
         incarnation: Incarnation,
         now: Timestamp,
     ) -> Result<(), storage::Error> {
-        let Some(Sight { execution, job, start }) = self.lookout.look(id, incarnation, now)? else {
+        let Some(Sight { execution, plan, start }) = self.lookout.look(id, incarnation, now)? else {
             return Ok(());
         };
         if !self.holding.begin(id, execution.attempt) {
             return Ok(());
         }
         match start {
-            Start::Go => self.executor.start(Order { execution, job, incarnation, ordered_at: now }).await,
+            Start::Go => {
+                let (job, host) = (Arc::clone(&plan.job), Arc::clone(&plan.host));
+                self.executor.start(Order { execution, job, host, incarnation, ordered_at: now }).await;
+            }
             Start::Skip(reason) => self.recorder.skip(&execution, self.node, incarnation, now, reason).await,
         }
         Ok(())

@@ -31,11 +31,9 @@ pub(crate) enum Start {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) execution: &'a Execution,
-    pub(crate) job: &'a Job,
     pub(crate) state: &'a JobState,
     pub(crate) space_paused: bool,
-    /// `None` when this build cannot read the schedule; what was claimed then runs.
-    pub(crate) plan: Option<&'a Plan>,
+    pub(crate) plan: &'a Plan,
 }
 
 /// Decides whether a claimed execution is sent.
@@ -44,7 +42,8 @@ pub(crate) struct Facts<'a> {
 /// depend on how long it then waits for a busy target. `settled` tells of an execution whether its last outcome is
 /// known on this node though not yet in the state: such a one no longer runs.
 pub(crate) fn decide(facts: &Facts<'_>, as_of: Timestamp, settled: impl Fn(&ExecutionId) -> bool) -> Start {
-    let Facts { execution, job, state, space_paused, plan } = *facts;
+    let Facts { execution, state, space_paused, plan } = *facts;
+    let job = &plan.job;
     if !state.admits(execution.trigger, space_paused) {
         let paused = state.paused_at.is_some();
         return Start::Skip(if paused { "The job was paused" } else { "The space was paused" });
@@ -58,7 +57,7 @@ pub(crate) fn decide(facts: &Facts<'_>, as_of: Timestamp, settled: impl Fn(&Exec
     if execution.attempt > 1 {
         return Start::Go;
     }
-    if plan.is_some_and(|plan| !plan.schedule.is_due(execution.scheduled_at)) {
+    if plan.schedule.as_ref().is_some_and(|schedule| !schedule.is_due(execution.scheduled_at)) {
         return Start::Skip("The schedule was changed");
     }
     let still_runs = |open: &&ExecutionId| **open < execution.id && !settled(open);
@@ -96,10 +95,11 @@ pub(crate) fn is_node_lost(attempt: &Attempt) -> bool {
 
 /// Whether an execution that was missed is the one that runs when the outage is over: the last.
 fn is_made_up_for(facts: &Facts<'_>, until: Timestamp) -> bool {
-    match facts.job.misfire {
+    match facts.plan.job.misfire {
         MisfirePolicy::Skip => false,
         MisfirePolicy::RunOnce => {
-            let later = facts.plan.and_then(|plan| plan.schedule.next_after(facts.execution.scheduled_at));
+            let schedule = facts.plan.schedule.as_ref();
+            let later = schedule.and_then(|schedule| schedule.next_after(facts.execution.scheduled_at));
             later.is_none_or(|later| later > until)
         }
     }
@@ -113,7 +113,6 @@ mod tests {
     use domain::id::{JobId, NodeId};
     use domain::job::Delivery;
     use domain::node::Incarnation;
-    use domain::schedule::Schedule;
 
     const JOB: JobId = JobId(7);
 
@@ -136,20 +135,20 @@ mod tests {
         settled: &[ExecutionId],
         expected: Start,
     ) {
-        let start = decide_at(execution, &job(overlap), state, execution.due, settled);
+        let start = decide_at(execution, job(overlap), state, execution.due, settled);
         assert_eq!(start, expected);
     }
 
     fn decide_at(
         execution: &Execution,
-        job: &Job,
+        job: Job,
         state: &JobState,
         as_of: Timestamp,
         settled: &[ExecutionId],
     ) -> Start {
-        let schedule = Schedule::parse("* * * * *", "UTC").unwrap();
-        let plan = Plan { schedule, misfire: MisfirePolicy::RunOnce, space: None };
-        let facts = Facts { execution, job, state, space_paused: false, plan: Some(&plan) };
+        let plan =
+            Plan::of(Job { cron_expression: "* * * * *".to_owned(), timezone: "UTC".to_owned(), ..job });
+        let facts = Facts { execution, state, space_paused: false, plan: &plan };
         decide(&facts, as_of, |open| settled.contains(open))
     }
 
@@ -159,7 +158,7 @@ mod tests {
             let mut job = Job { misfire, ..job(OverlapPolicy::Allow) };
             job.request.timeout_sec = timeout_sec;
             let as_of = Timestamp::from_secs(as_of_secs);
-            let start = decide_at(execution, &job, &JobState::default(), as_of, &[]);
+            let start = decide_at(execution, job, &JobState::default(), as_of, &[]);
             assert_eq!(start, expected, "{misfire:?}");
         }
     }
@@ -251,10 +250,10 @@ mod tests {
 
     #[test]
     fn a_pause_of_the_space_counts_as_well() {
-        let (job, state) = (job(OverlapPolicy::Allow), JobState::default());
+        let state = JobState::default();
+        let plan = Plan::of(job(OverlapPolicy::Allow));
         let decide = |execution: Execution| {
-            let facts =
-                Facts { execution: &execution, job: &job, state: &state, space_paused: true, plan: None };
+            let facts = Facts { execution: &execution, state: &state, space_paused: true, plan: &plan };
             decide(&facts, execution.due, |_| false)
         };
         assert_eq!(decide(scheduled(60)), Start::Skip("The space was paused"));

@@ -26,6 +26,10 @@ fn id(secs: u64) -> ExecutionId {
     ExecutionId::scheduled(JobId(7), Timestamp::from_secs(secs))
 }
 
+fn order_of(execution: Execution, job: Job, ordered_at: Timestamp) -> Order {
+    Order { execution, job: job.into(), host: "http://target".into(), incarnation: INCARNATION, ordered_at }
+}
+
 fn executor(
     may_start: MayStart,
     recorder: RecorderHandle,
@@ -91,7 +95,7 @@ async fn what_changes_while_an_order_waits_for_its_place_counts() {
         for secs in [60, 120, 180, 240] {
             let execution = Execution::scheduled(id(secs), ordered_at, NODE, INCARNATION);
             assert!(holding.begin(execution.id, 1));
-            handle.start(Order { execution, job: job.clone(), incarnation: INCARNATION, ordered_at }).await;
+            handle.start(order_of(execution, job.clone(), ordered_at)).await;
         }
         until("the first request", || *seen.lock() == 1).await;
         {
@@ -143,7 +147,7 @@ async fn a_burst_of_one_account_does_not_hold_up_another() {
         let at = Timestamp::from_secs(secs);
         let execution = Execution::scheduled(id(secs), at, NODE, INCARNATION);
         let job = Job { account: AccountId(account), ..job.clone() };
-        Order { execution, job, incarnation: INCARNATION, ordered_at: at }
+        order_of(execution, job, at)
     };
     let (recorder, mut outcomes) = RecorderHandle::for_test(Holding::default());
     let may_start: MayStart = Arc::new(|_, _| Ok(()));
@@ -178,12 +182,9 @@ async fn a_retry_comes_no_sooner_than_the_target_asks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let retry = Retry { policy: RetryPolicy::Fixed, max: 1, delay_sec: 5 };
-    let order = Order {
-        execution: Execution::scheduled(id(60), Timestamp::from_secs(60), NODE, INCARNATION),
-        job: Job { retry, ..job(url) },
-        incarnation: INCARNATION,
-        ordered_at: Timestamp::from_secs(60),
-    };
+    let at = Timestamp::from_secs(60);
+    let execution = Execution::scheduled(id(60), at, NODE, INCARNATION);
+    let order = order_of(execution, Job { retry, ..job(url) }, at);
     let (recorder, mut outcomes) = RecorderHandle::for_test(Holding::default());
     let may_start: MayStart = Arc::new(|_, _| Ok(()));
     let (executor, handle) = executor(may_start, recorder, Holding::default(), Bounds::default());
@@ -214,7 +215,7 @@ async fn a_state_that_cannot_be_read_ends_the_executor() {
     let at = Timestamp::from_secs(60);
     let execution = Execution::scheduled(id(60), at, NODE, INCARNATION);
     let job = job("http://127.0.0.1:1/".to_owned());
-    handle.start(Order { execution, job, incarnation: INCARNATION, ordered_at: at }).await;
+    handle.start(order_of(execution, job, at)).await;
     let ended = timeout(SOON, executor.run(CancellationToken::new())).await.unwrap();
     assert!(matches!(ended, Err(storage::Error::Inconsistent(_))), "{ended:?}");
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::samples;
 use bytes::Bytes;
 use domain::id::{JobId, SpaceId};
-use domain::job::{Delivery, JobState};
+use domain::job::{Delivery, Job, JobState};
 use domain::space::Space;
 use storage::{Settings, StateTxn, Storage};
 use tempfile::TempDir;
