@@ -15,6 +15,10 @@ use storage::Keyspace;
 use storage::codec::{decode_value, encode_value};
 use storage::schema::{Executions, JobStates, Jobs};
 
+/// As in the binary that is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const JOB: JobId = JobId(0x0123_4567_89AB_CDEF);
 const NODE: NodeId = NodeId(1);

@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 /// The version this build writes.
 const VERSION: u8 = 1;
 const HEADER_BYTES: usize = 5;
+/// Room for most values, so that they are written without growing.
+const ROOM_BYTES: usize = 512;
 
 /// The body alone, for records that carry their own version and checksum.
 ///
@@ -34,11 +36,13 @@ pub fn decode_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 /// A value as it is stored.
 #[must_use]
 pub fn encode_value<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let body = encode_body(value);
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
-    bytes.push(VERSION);
-    bytes.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
-    bytes.extend_from_slice(&body);
+    let mut bytes = Vec::with_capacity(ROOM_BYTES);
+    bytes.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
+    rmp_serde::encode::write_named(&mut bytes, value).expect("plain data can always be written to memory");
+    let checksum = crc32fast::hash(&bytes[HEADER_BYTES..]);
+    bytes[1..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+    // Many of them are kept.
+    bytes.shrink_to_fit();
     bytes
 }
 

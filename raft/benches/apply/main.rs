@@ -15,6 +15,10 @@ use storage::schema::{Executions, Nodes};
 use storage::{Read, Settings, State, Storage};
 use tempfile::TempDir;
 
+/// As in the binary that is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const JOBS: usize = 10_000;
 
 /// A node's state with all jobs in it.

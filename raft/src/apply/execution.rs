@@ -41,8 +41,11 @@ pub(super) fn run(context: &mut Context<'_, '_>, command: RunJob) -> Result<Repl
 
 pub(super) fn claim(context: &mut Context<'_, '_>, command: Claim) -> Result<Reply, storage::Error> {
     let Claim { node, incarnation, target } = command;
-    if !context.txn.get::<Nodes>(&node)?.is_some_and(|known| known.is_live(incarnation)) {
-        return Ok(Err(Rejection::NotLive));
+    if context.live != Some((node, incarnation)) {
+        if !context.txn.get::<Nodes>(&node)?.is_some_and(|known| known.is_live(incarnation)) {
+            return Ok(Err(Rejection::NotLive));
+        }
+        context.live = Some((node, incarnation));
     }
     let holder = Holder { node, incarnation };
     match target {

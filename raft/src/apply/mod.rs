@@ -67,6 +67,8 @@ struct Context<'a, 'txn> {
     /// The state's clock: never runs backwards, though leaders' clocks disagree.
     now: Timestamp,
     meta: Meta,
+    /// The process that claims, once it was seen to be live: claims come by the hundred.
+    live: Option<(NodeId, Incarnation)>,
     effects: &'a mut Vec<Effect>,
 }
 
@@ -123,7 +125,7 @@ pub fn apply(
 
     let leaves = commands.iter().any(|command| matches!(command, Command::RemoveNode(it) if it.node == node));
     let before = txn.get::<Metas>(&())?.unwrap_or_default();
-    let mut context = Context { now: before.now.max(at), meta: before.clone(), txn, effects };
+    let mut context = Context { now: before.now.max(at), meta: before.clone(), live: None, txn, effects };
     context.meta.now = context.now;
     let replies =
         commands.into_iter().map(|command| dispatch(&mut context, command)).collect::<Result<Vec<_>, _>>()?;
@@ -150,6 +152,9 @@ fn dispatch(context: &mut Context<'_, '_>, command: Command) -> Result<Reply, st
     let needed = command.needs();
     if needed > context.meta.level {
         return Ok(Err(Rejection::LevelTooLow { needed }));
+    }
+    if !matches!(command, Command::Claim(_)) {
+        context.live = None;
     }
     match command {
         Command::RegisterNode(command) => node::register(context, command),
