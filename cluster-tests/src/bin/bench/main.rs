@@ -23,8 +23,13 @@ use cluster_tests::{
     Error,
     binary::{Binary, Profile},
 };
+use mimalloc::MiMalloc;
 use scene::say;
 use std::{error::Error as _, process::ExitCode};
+
+/// As in the nodes, so that what is measured without them is comparable.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Starts three nodes of the release build (or of the binary that JUSTRUN_BIN names), measures, and prints a
 /// table and the same rows as JSON lines.
