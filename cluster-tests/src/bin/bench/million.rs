@@ -13,7 +13,7 @@ use crate::{
 };
 use clap::Args;
 use cluster_tests::{
-    Error, api::Api, binary::Binary, client::Client, cluster::Cluster, history::JobCreated, wait::eventually,
+    Error, api::Api, binary::Binary, cluster::Cluster, history::JobCreated, wait::eventually,
 };
 use disk::Sizes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -32,8 +32,6 @@ const FIRING: usize = 300;
 const FIRED_FOR: Duration = Duration::from_secs(20);
 /// After a load or a restart: flushes end, buffers are given back.
 const SETTLE: Duration = Duration::from_secs(10);
-/// An import: longer than any election, and than whatever holds up a node.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may take to come back, or to be filled.
 const BACK_DEADLINE: Duration = Duration::from_secs(900);
 
@@ -67,8 +65,7 @@ struct Figures {
 
 pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Error> {
     let mut scene = Scene::open(binary).await?;
-    let patient = |id| scene.cluster.api_with(id, Client::new(REQUEST_TIMEOUT));
-    let nodes: Vec<Api> = scene.cluster.ids().into_iter().map(patient).collect();
+    let nodes = scene.cluster.apis();
     let url = scene.target.url("/ok");
     let mut figures = Figures::default();
 

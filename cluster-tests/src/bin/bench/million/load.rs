@@ -1,12 +1,9 @@
 //! A great many jobs, by imports.
 
 use crate::scene::say;
-use cluster_tests::{
-    Error,
-    api::{Api, Fate},
-};
+use bytes::Bytes;
+use cluster_tests::{Error, api::Api, client::Client};
 use futures::{StreamExt, TryStreamExt, stream};
-use http::Method;
 use serde_json::{Value, json};
 use std::{
     ops::Range,
@@ -18,6 +15,8 @@ use tokio::time::sleep;
 const TOGETHER: usize = 1_000;
 /// Imports under way: enough for full batches in the log from each node, few enough that none waits for long.
 const UNDER_WAY: usize = 6;
+/// Of one import: longer than any election, and than whatever holds up a node.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How often an import whose fate is unknown is repeated, under its name.
 const REPEATS_MAX: usize = 20;
 /// Before it is.
@@ -73,9 +72,10 @@ impl Loaded {
 /// The first import that is refused, or whose fate stays unknown.
 pub(super) async fn load(nodes: &[Api], numbers: Range<usize>, url: &str) -> Result<Loaded, Error> {
     let imports = numbers.clone().step_by(TOGETHER).map(|from| from..numbers.end.min(from + TOGETHER));
+    let client = Client::new(TIMEOUT);
     let start = Instant::now();
     let imported = stream::iter(imports.zip(nodes.iter().cycle()))
-        .map(|(numbers, api)| import(api, numbers, url))
+        .map(|(numbers, api)| import(&client, api, numbers, url))
         .buffer_unordered(UNDER_WAY);
     let add = async |mut loaded: Loaded, (ids, repeated): (Vec<String>, usize)| {
         let before = loaded.count();
@@ -93,22 +93,39 @@ pub(super) async fn load(nodes: &[Api], numbers: Range<usize>, url: &str) -> Res
 }
 
 /// The ids of the jobs of one import, and how often it was repeated.
-async fn import(api: &Api, numbers: Range<usize>, url: &str) -> Result<(Vec<String>, usize), Error> {
+async fn import(
+    client: &Client,
+    api: &Api,
+    numbers: Range<usize>,
+    url: &str,
+) -> Result<(Vec<String>, usize), Error> {
     let (name, count) = (format!("load {}", numbers.start), numbers.len());
     let jobs: Vec<Value> = numbers.map(|number| job(number, url)).collect();
     let body = json!({"jobs": jobs});
+    let (url, body) = (format!("http://{}/v1/migrate/json", api.address()?), Bytes::from(body.to_string()));
     for repeated in 0..REPEATS_MAX {
-        let fate = api.change(Method::POST, "/v1/migrate/json", Some(&body), Some(&name)).await?;
-        if let Fate::Done(answer) = fate {
-            let answered = answer.json();
-            let ids = answered["data"]["job_ids"].as_array().into_iter().flatten();
-            let ids: Vec<String> = ids.filter_map(|id| id.as_str().map(str::to_owned)).collect();
-            return if ids.len() == count {
-                Ok((ids, repeated))
-            } else {
-                Err(Error::Input(format!("{} of {count} jobs imported: {}", ids.len(), answer.excerpt())))
-            };
-        }
+        let fate = match client.post_once(&name, &url, Some(api.key()), Some(body.clone())).await {
+            Ok(answer) if answer.is_success() => {
+                let answered = answer.json();
+                let ids = answered["data"]["job_ids"].as_array().into_iter().flatten();
+                let ids: Vec<String> = ids.filter_map(|id| id.as_str().map(str::to_owned)).collect();
+                if ids.len() == count {
+                    return Ok((ids, repeated));
+                }
+                return Err(Error::Input(format!(
+                    "{} of {count} jobs imported: {}",
+                    ids.len(),
+                    answer.excerpt()
+                )));
+            }
+            Ok(answer) if answer.status < 500 => {
+                let (request, status) = (format!("POST {url}"), answer.status);
+                return Err(Error::Answered { request, status, body: answer.excerpt() });
+            }
+            Ok(answer) => format!("{} {}", answer.status, answer.excerpt()),
+            Err(error) => error.to_string(),
+        };
+        say(format!("{name} is repeated: {fate}"));
         sleep(PAUSE).await;
     }
     Err(Error::Input(format!("the fate of an import is unknown after {REPEATS_MAX} requests")))
