@@ -4,7 +4,6 @@
 //! must bear to be said twice.
 
 use crate::clock::Sleeper;
-use futures::stream::{FuturesUnordered, StreamExt};
 use raft::command::Command;
 use raft::{Cluster, ProposeError};
 use std::collections::VecDeque;
@@ -21,8 +20,6 @@ const BYTES_TOGETHER_MAX: usize = 512 * 1024;
 /// How long the first one waits for others: what is due at one instant ends at nearly one instant, and is written down once the
 /// requests are out. Short enough that nobody waits for a result, and that a death takes few outcomes along.
 const GATHERED_FOR: Duration = Duration::from_millis(20);
-/// Proposals under way at once.
-const PROPOSALS_MAX: usize = 4;
 /// How long one proposal may take before it is made again.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a proposal that found no leader.
@@ -69,35 +66,63 @@ impl<R: Report> Recorder<R> {
     }
 
     /// Runs until `stop`, and then until everything handed over is recorded.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let Self { cluster, sleeper, mut outcomes, end } = self;
-        let mut proposals = FuturesUnordered::new();
-        let mut received = Vec::new();
-        let mut waiting = VecDeque::new();
-        // On the monotonic clock: when what waits is proposed.
-        let mut ripe_at = Duration::ZERO;
-        let mut is_open = true;
-        while is_open || !waiting.is_empty() || !proposals.is_empty() {
-            let is_full = !is_open || waiting.len() >= TOGETHER_MAX;
-            let unripe = if is_full { Duration::ZERO } else { ripe_at.saturating_sub(sleeper.elapsed()) };
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut waiting = VecDeque::with_capacity(TOGETHER_MAX);
+        loop {
             tokio::select! {
                 biased;
-                Some(()) = proposals.next() => {}
-                () = stop.cancelled(), if is_open && !outcomes.is_closed() => outcomes.close(),
-                count = outcomes.recv_many(&mut received, TOGETHER_MAX), if is_open && waiting.len() < TOGETHER_MAX => {
-                    is_open = count > 0;
-                    if waiting.is_empty() {
-                        ripe_at = sleeper.elapsed() + GATHERED_FOR;
-                    }
-                    waiting.extend(received.drain(..));
+                Some(first) = self.outcomes.recv() => waiting.push_back(first),
+                () = stop.cancelled(), if !self.outcomes.is_closed() => {
+                    self.outcomes.close();
+                    continue;
                 }
-                () = sleeper.sleep(unripe), if !waiting.is_empty() && proposals.len() < PROPOSALS_MAX => {
-                    proposals.push(propose(&cluster, sleeper.as_ref(), together(&mut waiting), &end));
-                }
+                else => break,
+            }
+            if self.outcomes.len() < TOGETHER_MAX && !stop.is_cancelled() {
+                self.sleeper.sleep(GATHERED_FOR).await;
+            }
+            while waiting.len() < TOGETHER_MAX
+                && let Ok(next) = self.outcomes.try_recv()
+            {
+                waiting.push_back(next);
+            }
+            // One proposal after the other: what is to be sent goes before what was.
+            while !waiting.is_empty() {
+                self.propose(together(&mut waiting)).await;
             }
         }
         // Where everybody who could hand something over has ended before.
         stop.cancelled().await;
+    }
+
+    async fn propose(&self, outcomes: Vec<R>) {
+        let attempts: Vec<_> = outcomes.iter().map(R::of).collect();
+        let commands: Vec<Command> = outcomes.into_iter().map(R::command).collect();
+        loop {
+            match self.cluster.propose_all(commands.clone(), PROPOSE_TIMEOUT).await {
+                Ok(replies) => {
+                    for ((id, _), reply) in attempts.iter().zip(replies) {
+                        if let Err(rejection) = reply {
+                            tracing::debug!(of = R::OF, %id, %rejection, "outcome not taken");
+                        }
+                    }
+                    break;
+                }
+                Err(ProposeError::Stopping) => {
+                    let outcomes = attempts.len();
+                    tracing::warn!(of = R::OF, outcomes, "stopped before the outcomes were recorded");
+                    break;
+                }
+                Err(error) => {
+                    let outcomes = attempts.len();
+                    tracing::debug!(of = R::OF, %error, outcomes, "outcomes wait for a leader");
+                    self.sleeper.sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+        for (id, attempt) in attempts {
+            (self.end)(id, attempt);
+        }
     }
 }
 
@@ -110,36 +135,6 @@ fn together<R: Report>(waiting: &mut VecDeque<R>) -> Vec<R> {
     };
     let count = waiting.iter().take(TOGETHER_MAX).take_while(fits).count();
     waiting.drain(..count.max(1).min(waiting.len())).collect()
-}
-
-async fn propose<R: Report>(cluster: &Cluster, sleeper: &dyn Sleeper, outcomes: Vec<R>, end: &OnEnd<R::Id>) {
-    let attempts: Vec<_> = outcomes.iter().map(R::of).collect();
-    let commands: Vec<Command> = outcomes.into_iter().map(R::command).collect();
-    loop {
-        match cluster.propose_all(commands.clone(), PROPOSE_TIMEOUT).await {
-            Ok(replies) => {
-                for ((id, _), reply) in attempts.iter().zip(replies) {
-                    if let Err(rejection) = reply {
-                        tracing::debug!(of = R::OF, %id, %rejection, "outcome not taken");
-                    }
-                }
-                break;
-            }
-            Err(ProposeError::Stopping) => {
-                let outcomes = attempts.len();
-                tracing::warn!(of = R::OF, outcomes, "stopped before the outcomes were recorded");
-                break;
-            }
-            Err(error) => {
-                let outcomes = attempts.len();
-                tracing::debug!(of = R::OF, %error, outcomes, "outcomes wait for a leader");
-                sleeper.sleep(RETRY_AFTER).await;
-            }
-        }
-    }
-    for (id, attempt) in attempts {
-        end(id, attempt);
-    }
 }
 
 #[cfg(test)]
