@@ -1,7 +1,7 @@
 //! Moves the overlay to disk.
 //!
 //! The overlay is frozen and a new one takes over. What was frozen goes to a redo file, which is synced; then into the tree,
-//! in small batches that keep readers waiting only briefly; then the tree gets the mark and is synced, and the
+//! one change after the other; then the tree gets the mark and is synced, and the
 //! redo file goes. After a crash a whole redo file is applied once more, and half a one means that the tree was not
 //! touched: either way the tree shows the state at one mark, an exact prefix of the log.
 //!
@@ -90,17 +90,9 @@ fn run(shared: &Shared) {
         }
         let gate = shared.flushing.lock();
         let mut pace = Pace::begin();
-        let is_wanted = || {
-            // Changes come faster than they go, or somebody waits for them.
-            shared.layers.read_recursive().active_bytes >= shared.settings.flush_bytes
-                || shared.waiting.load(Ordering::Relaxed) > 0
-        };
-        let pause = || {
-            if !is_wanted() {
-                pace.rest();
-            }
-        };
-        if flush_at(shared, &gate, pause).is_err() {
+        // Changes come faster than they go, or somebody waits for them.
+        let is_urgent = || shared.is_behind(1) || shared.waiting.load(Ordering::Relaxed) > 0;
+        if flush_at(shared, &gate, || pace.rest(is_urgent)).is_err() {
             // Said where it happened, and by `State::failure`.
             return;
         }

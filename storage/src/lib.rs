@@ -64,14 +64,15 @@ pub struct Settings {
     pub sled_cache_bytes: u64,
     /// How long a change stays in memory alone at most (it is in the log).
     pub flush_interval: Duration,
-    /// Bytes of changes in memory that call for a flush before its time.
+    /// Bytes that changes take in memory, about, which call for a flush before its time.
     pub flush_bytes: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            sled_cache_bytes: 64 * 1024 * 1024,
+            // In memory a page takes more than twice what sled counts.
+            sled_cache_bytes: 32 * 1024 * 1024,
             flush_interval: Duration::from_secs(5),
             flush_bytes: 16 * 1024 * 1024,
         }

@@ -23,11 +23,14 @@ impl Pace {
         Self { since: Instant::now() }
     }
 
-    /// Rests, once it is time for it, for as long as was worked. Blocks.
+    /// Rests, once it is time for it, for as long as was worked; not while `is_urgent`. Blocks.
     #[expect(clippy::disallowed_methods, reason = "the point is to do nothing")]
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn rest(&mut self, is_urgent: impl FnOnce() -> bool) {
         let worked = self.since.elapsed();
         if worked >= WORK {
+            if is_urgent() {
+                return;
+            }
             std::thread::sleep(worked.min(REST_MAX));
             self.since = Instant::now();
         }
@@ -75,11 +78,13 @@ mod tests {
     #[test]
     fn it_rests_after_work_and_only_then() {
         let mut pace = Pace { since: Instant::now() + Duration::from_secs(3_600) };
-        pace.rest();
+        pace.rest(|| false);
         assert!(pace.since > Instant::now(), "there was nothing to rest from");
         let began = Instant::now();
         let mut pace = Pace { since: began.checked_sub(WORK).unwrap() };
-        pace.rest();
+        pace.rest(|| true);
+        assert!(pace.since < began, "somebody waits");
+        pace.rest(|| false);
         assert!(began.elapsed() >= WORK && pace.since >= began + WORK);
     }
 }

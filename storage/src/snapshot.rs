@@ -19,6 +19,8 @@ use std::sync::Arc;
 const SUFFIX: &str = ".snap";
 /// Snapshot files kept: the newest, and the one before for whoever still reads it.
 const KEPT: usize = 2;
+/// Changes may pile up to so many times what calls for a flush before a snapshot takes no more rests.
+const OVERLAYS_MAX: usize = 2;
 
 /// A whole, checked snapshot on this node's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,21 +188,22 @@ pub(crate) fn write(shared: &Shared) -> Result<SnapshotFile, Error> {
     // Before anything was applied the mark is empty, and the snapshot one of nothing.
     let (tree, mark) = flush::settle(shared, &gate)?;
     let (path, file) = create(shared, "writing")?;
-    let written = write_tree(&tree, &mark, file).and_then(|()| {
+    let written = write_tree(shared, &tree, &mark, file).and_then(|()| {
         drop(gate);
         keep(shared, &path)
     });
     remove_unless_kept(&path, written)
 }
 
-fn write_tree(tree: &Tree, mark: &[u8], file: File) -> Result<(), Error> {
+fn write_tree(shared: &Shared, tree: &Tree, mark: &[u8], file: File) -> Result<(), Error> {
     let io = |error| Error::Io { what: "writing a snapshot file".to_owned(), source: error };
     let mut writer = ChunkWriter::new(BufWriter::new(Trickle::new(file)), mark).map_err(io)?;
     let mut pace = Pace::begin();
     for item in tree.range(&[1], &[u8::MAX]) {
         let (key, value) = item?;
         writer.push(&key, Some(&value)).map_err(io)?;
-        pace.rest();
+        // What is committed meanwhile takes memory until this is done.
+        pace.rest(|| shared.is_behind(OVERLAYS_MAX));
     }
     let file = writer.finish().map_err(io)?.into_inner().map_err(|error| io(error.into_error()))?;
     file.sync_all().map_err(io)

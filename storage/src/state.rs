@@ -57,7 +57,7 @@ pub(crate) struct Shared {
 /// What a lookup goes through, newest first.
 pub(crate) struct Layers {
     pub(crate) active: Changes,
-    /// Bytes of keys and values in `active`.
+    /// Bytes that `active` takes, about.
     pub(crate) active_bytes: usize,
     /// On its way to disk.
     pub(crate) frozen: Option<Arc<Changes>>,
@@ -134,6 +134,13 @@ impl Shared {
             naming: Mutex::new(()),
             _lock: lock,
         }
+    }
+}
+
+impl Shared {
+    /// Whether changes have piled up in memory to so many times what calls for a flush.
+    pub(crate) fn is_behind(&self, times: usize) -> bool {
+        self.layers.read_recursive().active_bytes >= self.settings.flush_bytes.saturating_mul(times)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The tree on disk: sled, and what it takes to trust it.
 //!
 //! sled 0.34 asks the kernel to write but does not wait for the disk, so its files are synced here. It also holds all
-//! readers while it applies a batch, so changes go in as many small batches; what makes them one is the
-//! redo file of [`crate::flush`].
+//! readers while it applies a batch, and has them take a lock from the first batch on. So there are none: changes go in one
+//! by one, and what makes them one is the redo file of [`crate::flush`].
 
 use crate::error::Error;
 use bytes::Bytes;
@@ -18,9 +18,6 @@ const KEY_FLUSH: &[u8] = &[0, 1];
 const KEY_UNDER_WAY: &[u8] = &[0, 2];
 /// A file in the state directory that says why the state is not to be trusted any more.
 const SUSPECT: &str = "SUSPECT";
-/// Changes in one batch: a few milliseconds for which readers wait.
-const BATCH_MAX: usize = 256;
-
 /// One state directory.
 #[derive(Clone)]
 pub(crate) struct Tree {
@@ -72,39 +69,30 @@ impl Tree {
         guarded(|| self.db.insert(KEY_UNDER_WAY, checked(mark))).map(drop)
     }
 
-    /// Applies changes in small batches, with `pause` after each. Not atomic.
+    /// Applies changes one after the other, with `pause` after each. Not atomic.
     pub(crate) fn apply<'a>(
         &self,
         changes: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
         mut pause: impl FnMut(),
     ) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
-        let mut size = 0;
         for (key, value) in changes {
             match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-            size += 1;
-            if size == BATCH_MAX {
-                let full = std::mem::take(&mut batch);
-                guarded(|| self.db.apply_batch(full))?;
-                pause();
-                size = 0;
-            }
+                Some(value) => guarded(|| self.db.insert(key, value))?,
+                None => guarded(|| self.db.remove(key))?,
+            };
+            pause();
         }
-        guarded(|| self.db.apply_batch(batch))
+        Ok(())
     }
 
     /// Notes that everything up to `mark` is in, put there by the flush of this number, and syncs.
     pub(crate) fn end_changes(&self, mark: &[u8], flush: u64) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
         if !mark.is_empty() {
-            batch.insert(KEY_MARK, checked(mark));
+            guarded(|| self.db.insert(KEY_MARK, checked(mark)))?;
         }
-        batch.insert(KEY_FLUSH, checked(&flush.to_be_bytes()));
-        batch.remove(KEY_UNDER_WAY);
-        guarded(|| self.db.apply_batch(batch))?;
+        guarded(|| self.db.insert(KEY_FLUSH, checked(&flush.to_be_bytes())))?;
+        // Last: as long as it is there, all of this is done again.
+        guarded(|| self.db.remove(KEY_UNDER_WAY))?;
         self.sync()
     }
 

@@ -50,7 +50,7 @@ pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Resul
     count(context, paused, 1);
     let cursor = next_run_at.filter(|_| !paused && !space_paused);
     set_cursor(context, job.id, &mut state, cursor)?;
-    timetable::changed(context, &job, None, cursor)?;
+    timetable::begun(context, &job, cursor)?;
     context.txn.put::<JobStates>(&job.id, &state)?;
     context.txn.put::<Jobs>(&job.id, &job)?;
     Ok(Ok(Applied::Done))

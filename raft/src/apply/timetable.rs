@@ -17,14 +17,7 @@ pub(super) fn changed(
     found: Option<Timestamp>,
     first: Option<Timestamp>,
 ) -> Result<(), storage::Error> {
-    let next = Timetable {
-        since: context.now,
-        found,
-        first,
-        cron_expression: job.cron_expression.clone(),
-        timezone: job.timezone.clone(),
-        kept_from: None,
-    };
+    let next = timetable(context, job, found, first);
     let last = context.txn.prefix::<Timetables>(&job.id.0.to_be_bytes(), None, 1)?.pop();
     let (number, next) = match last {
         Some((_, last)) if last.makes_due_as(&next) => return Ok(()),
@@ -35,6 +28,32 @@ pub(super) fn changed(
         None => (0, next),
     };
     context.txn.put::<Timetables>(&JobChange { job: job.id, number }, &next)
+}
+
+/// Notes where the cursor of a new job stands. That there is nothing before it is not looked at.
+pub(super) fn begun(
+    context: &mut Context<'_, '_>,
+    job: &Job,
+    first: Option<Timestamp>,
+) -> Result<(), storage::Error> {
+    let first = timetable(context, job, None, first);
+    context.txn.put::<Timetables>(&JobChange { job: job.id, number: 0 }, &first)
+}
+
+fn timetable(
+    context: &Context<'_, '_>,
+    job: &Job,
+    found: Option<Timestamp>,
+    first: Option<Timestamp>,
+) -> Timetable {
+    Timetable {
+        since: context.now,
+        found,
+        first,
+        cron_expression: job.cron_expression.clone(),
+        timezone: job.timezone.clone(),
+        kept_from: None,
+    }
 }
 
 /// Notes that the history of a job begins at `kept_from`, and forgets what explained only what was before.

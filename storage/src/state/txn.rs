@@ -10,6 +10,9 @@ use crate::overlay::Changes;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
+/// What a change in memory takes beside its key and value: the map's own, two allocations and what holds them.
+const OVERHEAD_BYTES: usize = 96;
+
 /// A change of the state that takes effect as a whole with [`StateTxn::commit`], or not at all.
 pub struct StateTxn<'a> {
     pub(super) shared: &'a Shared,
@@ -93,7 +96,7 @@ impl StateTxn<'_> {
             return Err(Error::Poisoned(reason.clone()));
         }
         for (key, value) in self.writes {
-            layers.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
+            layers.active_bytes += key.len() + value.as_ref().map_or(0, Bytes::len) + OVERHEAD_BYTES;
             layers.active.insert(key, value);
         }
         layers.applied = Some(mark);
