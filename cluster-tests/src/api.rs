@@ -123,6 +123,12 @@ impl Api {
         Self { client, ..self.clone() }
     }
 
+    /// The same API, asked by another account.
+    #[must_use]
+    pub fn with_key(&self, key: impl Into<Arc<str>>) -> Self {
+        Self { key: key.into(), ..self.clone() }
+    }
+
     /// The key that requests bear.
     #[must_use]
     pub fn key(&self) -> &str {

@@ -3,20 +3,24 @@
 use crate::{
     cost::Cost,
     scene::{GRACE, LOADERS, Scene},
-    table::{Table, hundredths, lateness_cells, seconds},
+    table::{Table, hundredths, lateness_cells, ms, seconds},
 };
 use clap::Args;
 use cluster_tests::{
     Error,
-    api::NewJob,
+    api::{Api, NewJob},
     binary::Binary,
     check::on_time::samples,
+    cluster::Cluster,
     history::Event,
     time::{Civil, SECOND_US, micros, now_us},
     workload,
 };
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 use tokio::time::sleep;
 
 /// Creates a second that the due minute is chosen by; a slower machine takes a later one.
@@ -34,11 +38,14 @@ pub(crate) struct Arguments {
     /// Further jobs that are stored and not due
     #[arg(long, default_value_t = 0)]
     stored: usize,
+    /// Other accounts with a single job each, due at the same instant at the same target
+    #[arg(long, default_value_t = 10)]
+    neighbours: usize,
 }
 
 impl Default for Arguments {
     fn default() -> Self {
-        Self { jobs: 10_000, stored: 0 }
+        Self { jobs: 10_000, stored: 0, neighbours: 10 }
     }
 }
 
@@ -55,6 +62,13 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     let jobs =
         (0..arguments.jobs).map(|number| NewJob::new(format!("herd {number}"), &*expression, url.clone()));
     let created = workload::create(&scene.cluster.apis(), jobs, LOADERS).await?;
+    let mut neighbours = HashSet::new();
+    for number in 0..arguments.neighbours {
+        let job = NewJob::new("neighbour", &*expression, url.clone());
+        let created = neighbour(&scene.cluster, number).await?.create(&job).await?;
+        neighbours.insert(created.job.clone());
+        scene.history.record(Event::JobCreated(created));
+    }
     let left = Duration::from_micros(u64::try_from(due_s * SECOND_US - now_us()).unwrap_or_default());
     if left < QUIET / 2 {
         return Err(Error::Input(
@@ -67,7 +81,7 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     let cost = Cost::begin(&scene.cluster)?;
     sleep(QUIET / 2).await;
     let start = Instant::now();
-    while scene.target.count() < arguments.jobs && start.elapsed() < OVER {
+    while scene.target.count() < arguments.jobs + arguments.neighbours && start.elapsed() < OVER {
         sleep(Duration::from_millis(20)).await;
     }
     // What came of them is written, too.
@@ -75,7 +89,12 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     let cpu = cost.per_thousand(&scene.cluster, arguments.jobs)?;
     let violations = scene.judge(now_us())?;
 
-    let samples = samples(&scene.history);
+    let (alone, samples): (Vec<_>, Vec<_>) =
+        samples(&scene.history).into_iter().partition(|sample| neighbours.contains(&sample.instant.job));
+    let alone_max = match alone.iter().map(|sample| sample.lateness_us).max() {
+        Some(last_us) if alone.len() == arguments.neighbours => ms(last_us),
+        _ => Value::Null,
+    };
     let [count, p50, p99, max] = lateness_cells(&samples);
     let all_s = match samples.iter().map(|sample| sample.lateness_us).max() {
         Some(last_us) if samples.len() == arguments.jobs => seconds(last_us),
@@ -83,7 +102,18 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     };
     let mut table = Table::new(
         "herd",
-        &["jobs", "stored", "calls", "all_ran_s", "p50_ms", "p99_ms", "max_ms", "missed", "cpu_s_per_1000"],
+        &[
+            "jobs",
+            "stored",
+            "calls",
+            "all_ran_s",
+            "p50_ms",
+            "p99_ms",
+            "max_ms",
+            "missed",
+            "cpu_s_per_1000",
+            "neighbours_max_ms",
+        ],
     );
     table.row(vec![
         json!(arguments.jobs),
@@ -95,9 +125,21 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
         max,
         json!(arguments.jobs.saturating_sub(samples.len())),
         json!(hundredths(cpu)),
+        alone_max,
     ]);
     table.print();
     scene.close(&violations).await
+}
+
+/// The API for a new account.
+async fn neighbour(cluster: &Cluster, number: usize) -> Result<Api, Error> {
+    let node = cluster.ids()[0];
+    let email = format!("neighbour{number}@example.com");
+    cluster.operate(node, &["account", "create", "--email", &email, "--plan", "free"]).await?;
+    let said = cluster.operate(node, &["key", "create", "--account", &email, "--name", "bench"]).await?;
+    let key = said.split_whitespace().find(|word| word.starts_with("jrun_sk_"));
+    let key = key.ok_or_else(|| Error::Input(format!("no key in: {said}")))?;
+    Ok(cluster.api(node).with_key(key))
 }
 
 /// The first whole minute after an instant, in seconds since the Unix epoch.
