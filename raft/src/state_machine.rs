@@ -28,8 +28,8 @@ use tokio::sync::watch;
 
 /// Entries in one commit at most, so that hints and replies do not wait for a long catch-up.
 const RUN_ENTRIES_MAX: usize = 256;
-/// Bytes of proposals in one commit, for the same reason.
-const RUN_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of proposals in one commit, for the same reason: it is one piece of work, of some tens of milliseconds at most.
+const RUN_BYTES_MAX: usize = 256 * 1024;
 
 /// A place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

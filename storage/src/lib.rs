@@ -72,7 +72,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             // In memory a page takes more than twice what sled counts.
-            sled_cache_bytes: 32 * 1024 * 1024,
+            sled_cache_bytes: 16 * 1024 * 1024,
             flush_interval: Duration::from_secs(5),
             flush_bytes: 16 * 1024 * 1024,
         }
