@@ -77,3 +77,31 @@ async fn failed_attempts_are_retried_under_one_id_after_the_delay() {
     let waits: Vec<_> = calls.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect();
     assert!(waits[0] >= Duration::from_secs(2) && waits[1] >= Duration::from_secs(4), "{waits:?}");
 }
+
+/// More than one proposal may hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_answers_that_come_together_are_all_kept() {
+    let cluster = TestCluster::start(1).await;
+    let mut jobs = Vec::new();
+    for n in 0..60 {
+        let path = format!("/hold-large/{n}");
+        let job = cluster.create_job("0 0 1 1 *", &path, json!({"store_response_body": true})).await;
+        cluster.post(&format!("/v1/jobs/{job}/run"), None).await;
+        jobs.push((job, path));
+    }
+    eventually("all requests", || async {
+        let called = jobs.iter().filter(|(_, path)| !cluster.target.calls(path).is_empty()).count();
+        if called == jobs.len() { Ok(()) } else { Err(format!("{called} have been called")) }
+    })
+    .await;
+    cluster.target.let_go();
+    for (job, _) in &jobs {
+        let ended = eventually("its end", || async {
+            let executions = cluster.executions(job).await?;
+            let ended = executions.iter().find(|execution| execution["status"] == "success").cloned();
+            ended.ok_or_else(|| format!("{executions:?}"))
+        });
+        let body = ended.await["response_body"].as_str().map(str::len);
+        assert_eq!(body, Some(domain::limits::RESPONSE_BODY_BYTES_MAX));
+    }
+}

@@ -1,5 +1,6 @@
 //! What jobs call: records every request with the time of the cluster's clock.
 
+use domain::limits;
 use domain::time::{Clock, Timestamp};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -25,7 +26,7 @@ pub(crate) struct Call {
 }
 
 /// `/ok/…` answers 200, `/fail/…` 500, `/fail-once/…` 500 to the first attempt of an execution, `/hang/…` never,
-/// `/hold/…` 200 once it is let go.
+/// `/hold/…` 200 once it is let go, and `/hold-large/…` then as long an answer as is kept.
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
     calls: Arc<Mutex<Vec<Call>>>,
@@ -91,6 +92,7 @@ async fn answer(
         attempt,
         scheduled_at: header("x-justrun-scheduled-at").unwrap_or_default(),
     });
+    let mut body = Bytes::from_static(b"done");
     let status = match path.split('/').nth(1) {
         Some("fail") => 500,
         Some("fail-once") if attempt == 1 => 500,
@@ -99,7 +101,12 @@ async fn answer(
             let_go.cancelled().await;
             200
         }
+        Some("hold-large") => {
+            let_go.cancelled().await;
+            body = vec![b'x'; limits::RESPONSE_BODY_BYTES_MAX].into();
+            200
+        }
         Some(_) | None => 200,
     };
-    Ok(Response::builder().status(status).body(Full::new(Bytes::from_static(b"done"))).unwrap())
+    Ok(Response::builder().status(status).body(Full::new(body)).unwrap())
 }
