@@ -18,7 +18,7 @@ use crate::coordinator::{self, Coordinator};
 use crate::executor::egress::EgressPolicy;
 use crate::executor::guarded::BuildError;
 use crate::executor::http::{HttpClient, HttpSettings};
-use crate::executor::{Bounds, Client, Executor, MayStart, Withheld};
+use crate::executor::{Bounds, Client, Executor, Look, MayStart, Withheld};
 use crate::files;
 use crate::founder::Founder;
 use crate::gauges;
@@ -341,7 +341,7 @@ impl<C: Client> Work<C> {
             node,
             client,
             Arc::clone(&sleeper),
-            may_start(&cluster, claim_ahead, lookout.clone()),
+            (look(lookout.clone()), may_start(&cluster, claim_ahead, lookout.clone())),
             recorder_handle.clone(),
             holding.clone(),
             in_flight,
@@ -420,17 +420,22 @@ async fn consensus(
     Ok(())
 }
 
-/// Whether an order whose turn has come is sent, by the state as it is then.
+/// How an order stands whose turn has come, as of when it was given.
+fn look(lookout: Lookout) -> Look {
+    Arc::new(move |order| lookout.look(order.execution, order.incarnation, order.ordered_at))
+}
+
+/// Whether an execution is sent, by the state as it is at that moment.
 ///
 /// Nothing is sent by a node that has not heard from a leader for longer than claims are made ahead: what it holds may
 /// be another node's by then.
 fn may_start(cluster: &Cluster, claim_ahead: Duration, lookout: Lookout) -> MayStart {
     let contact = cluster.contact();
-    Arc::new(move |order, as_of| {
+    Arc::new(move |execution, incarnation, as_of| {
         // Before the state is looked at: contact vouches for the state as it was then.
         let in_touch = contact.is_in_touch(claim_ahead);
-        let Execution { id, attempt, .. } = order.execution;
-        let sight = lookout.look(id, order.incarnation, as_of).map_err(Withheld::Failed)?;
+        let Execution { id, attempt, .. } = *execution;
+        let sight = lookout.look(id, incarnation, as_of).map_err(Withheld::Failed)?;
         match sight.filter(|sight| sight.execution.attempt == attempt) {
             // What is lost stays lost, however old the state is.
             None => Err(Withheld::Gone),

@@ -11,4 +11,4 @@ mod service; // the loop
 pub mod template; // placeholders
 
 pub use places::Bounds;
-pub(crate) use service::{Client, Executor, ExecutorHandle, MayStart, Order, Withheld};
+pub(crate) use service::{Client, Executor, ExecutorHandle, Look, MayStart, Order, Withheld};

@@ -4,9 +4,9 @@ use super::http::{AttemptReport, AttemptRequest, HttpClient};
 use super::places::{Bounds, Place, Places};
 use crate::clock::Sleeper;
 use crate::recorder::RecorderHandle;
-use crate::scheduler::Holding;
+use crate::scheduler::{Holding, Sight, Start};
 use domain::execution::{AttemptResult, Execution, Outcome, Trigger};
-use domain::id::NodeId;
+use domain::id::{AccountId, ExecutionId, NodeId};
 use domain::job::Job;
 use domain::node::Incarnation;
 use domain::retry;
@@ -23,17 +23,21 @@ const WAITING_MAX: usize = 65_536;
 /// How often an order that was held back looks whether the leader is heard again.
 const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// An execution that this process has claimed and is to send now.
+/// An execution that this process has claimed and is to send now: what decides whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Order {
-    pub(crate) execution: Execution,
-    pub(crate) job: Arc<Job>,
+    pub(crate) execution: ExecutionId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) account: AccountId,
     /// Scheme, name and port of the target.
     pub(crate) host: Arc<str>,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) due: Timestamp,
     /// When it was given.
     pub(crate) ordered_at: Timestamp,
 }
+
+/// Asked when the turn of an order has come: what is to be sent, or why nothing is.
+pub(crate) type Look = Arc<dyn Fn(&Order) -> Result<Option<Sight>, storage::Error> + Send + Sync>;
 
 /// Why an order is not sent.
 #[derive(Debug)]
@@ -48,10 +52,11 @@ pub(crate) enum Withheld {
     Failed(storage::Error),
 }
 
-/// Asked when an order has its place and would be sent. The instant is the one as of which it could have been
+/// Asked when an execution would be sent, which a process holds under this incarnation. The instant is the one as of which it could have been
 /// sent, so that waiting for a place does not count as being missed. Behind a closure so that the executor knows nothing of
 /// consensus.
-pub(crate) type MayStart = Arc<dyn Fn(&Order, Timestamp) -> Result<(), Withheld> + Send + Sync>;
+pub(crate) type MayStart =
+    Arc<dyn Fn(&Execution, Incarnation, Timestamp) -> Result<(), Withheld> + Send + Sync>;
 
 /// Makes one attempt: over HTTP, or as a simulation has it. See [`HttpClient::send`].
 pub(crate) trait Client: Send + Sync + 'static {
@@ -95,6 +100,7 @@ pub(crate) struct Executor<C> {
     node: NodeId,
     client: Arc<C>,
     sleeper: Arc<dyn Sleeper>,
+    look: Look,
     may_start: MayStart,
     recorder: RecorderHandle,
     holding: Holding,
@@ -107,14 +113,14 @@ impl<C: Client> Executor<C> {
         node: NodeId,
         client: C,
         sleeper: Arc<dyn Sleeper>,
-        may_start: MayStart,
+        (look, may_start): (Look, MayStart),
         recorder: RecorderHandle,
         holding: Holding,
         bounds: Bounds,
     ) -> (Self, ExecutorHandle) {
         let (sender, orders) = mpsc::channel(WAITING_MAX);
         let client = Arc::new(client);
-        let executor = Self { node, client, sleeper, may_start, recorder, holding, bounds, orders };
+        let executor = Self { node, client, sleeper, look, may_start, recorder, holding, bounds, orders };
         (executor, ExecutorHandle { orders: sender })
     }
 
@@ -150,11 +156,21 @@ impl<C: Client> Executor<C> {
         let node = self.node;
         let client = Arc::clone(&self.client);
         let sleeper = Arc::clone(&self.sleeper);
-        let may_start = Arc::clone(&self.may_start);
+        let (look, may_start) = (Arc::clone(&self.look), Arc::clone(&self.may_start));
         let recorder = self.recorder.clone();
         let holding = self.holding.clone();
         async move {
-            let Order { execution, job, incarnation, ordered_at, .. } = &order;
+            holding.take_up(order.execution, order.incarnation);
+            let Some(Sight { execution, plan, start }) = look(&order)? else { return Ok(()) };
+            let Order { incarnation, ordered_at, .. } = order;
+            let job = &plan.job;
+            if !holding.begin(execution.id, execution.attempt) {
+                return Ok(());
+            }
+            if let Start::Skip(reason) = start {
+                recorder.skip(&execution, node, incarnation, ordered_at, reason).await;
+                return Ok(());
+            }
             let request = AttemptRequest {
                 request: &job.request,
                 job: job.id,
@@ -172,7 +188,7 @@ impl<C: Client> Executor<C> {
                 sleeper.sleep(Duration::from_secs(3)).await;
             }
             let mut begun = clock.elapsed();
-            let mut ready_at = *ordered_at;
+            let mut ready_at = ordered_at;
             loop {
                 // Unlike a busy target, a cluster without a leader can make it a missed one. The wall clock may be why it had
                 // to wait.
@@ -184,9 +200,9 @@ impl<C: Client> Executor<C> {
                     if !early.is_zero() {
                         return Err(Withheld::Wait);
                     }
-                    may_start(&order, as_of)?;
+                    may_start(&execution, incarnation, as_of)?;
                     in_flight.begin();
-                    observe_lateness(execution, at);
+                    observe_lateness(&execution, at);
                     Ok(())
                 };
                 match client.send(request, clock, start).await {
@@ -200,7 +216,9 @@ impl<C: Client> Executor<C> {
                         if crate::faults::is_planted("bug::lost-record") {
                             return Ok(());
                         }
-                        recorder.record(execution, outcome(execution, job, node, *incarnation, report)).await;
+                        recorder
+                            .record(&execution, outcome(&execution, job, node, incarnation, report))
+                            .await;
                         return Ok(());
                     }
                     Err(Withheld::Wait) if !early.is_zero() => {
@@ -209,7 +227,7 @@ impl<C: Client> Executor<C> {
                     }
                     Err(Withheld::Wait) => sleeper.sleep(CONTACT_INTERVAL).await,
                     Err(Withheld::Skip(reason)) => {
-                        recorder.skip(execution, node, *incarnation, clock.now(), reason).await;
+                        recorder.skip(&execution, node, incarnation, clock.now(), reason).await;
                         return Ok(());
                     }
                     Err(Withheld::Gone) => {
@@ -225,8 +243,7 @@ impl<C: Client> Executor<C> {
 }
 
 fn take_up(places: &mut Places<Order>, order: Order) {
-    let (account, host, due) = (order.job.account, Arc::clone(&order.host), order.execution.due);
-    places.wait(account, host, due, order);
+    places.wait(order.account, Arc::clone(&order.host), order.due, order);
 }
 
 /// What ends an attempt without an outcome ends the executor, and so the node; a panic too.

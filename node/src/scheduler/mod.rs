@@ -10,7 +10,9 @@ mod start; // the last look before a request leaves
 pub mod wheel; // what is due when, to the millisecond
 
 pub(crate) use holding::Holding;
-pub(crate) use lookout::Lookout;
+pub(crate) use lookout::{Lookout, Sight};
+#[cfg(test)]
+pub(crate) use plans::Plan;
 pub(crate) use service::{CLAIM_RESULTS, Parts, Scheduler};
 pub(crate) use start::Start;
 #[cfg(test)]

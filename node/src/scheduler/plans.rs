@@ -92,6 +92,12 @@ impl Known {
 }
 
 impl Plans {
+    /// The plan of `job` at whatever generation is in memory.
+    pub(crate) fn peek(&self, job: JobId) -> Option<Arc<Plan>> {
+        let known = self.known.lock();
+        known.young.get(&job).or_else(|| known.old.get(&job)).map(|entry| Arc::clone(&entry.plan))
+    }
+
     /// The plan of `job` at `generation`, from memory or from what `load` reads. `None` when the job is gone.
     pub(crate) fn get(
         &self,
@@ -136,6 +142,8 @@ mod tests {
         assert!(!is_read(&plans, 1, 1, 0));
         assert!(is_read(&plans, 1, 2, 0), "it was changed");
         assert!(!is_read(&plans, 1, 2, 0));
+        assert_eq!(plans.peek(JobId(1)).map(|plan| plan.job.id), Some(JobId(1)));
+        assert!(plans.peek(JobId(2)).is_none());
         assert_eq!(plans.get(JobId(2), 1, || Ok(None)).unwrap().map(|plan| plan.job.id), None);
     }
 

@@ -14,6 +14,7 @@ use crate::notifier::{Lanes, NotifierHandle};
 use crate::recorder::{self, RecorderHandle};
 use domain::execution::{DueItem, ExecutionStatus, Trigger};
 use domain::id::{DeliveryId, ExecutionId, NodeId, SpaceId};
+use domain::job::OverlapPolicy;
 use domain::node::Incarnation;
 use domain::rejection::Rejection;
 use domain::time::Timestamp;
@@ -222,10 +223,10 @@ impl Scheduler {
 
     /// Takes what has become due from the wheel.
     async fn turn(&mut self, now: Timestamp) -> Result<(), storage::Error> {
-        for (_, timer) in self.wheel.advance(now) {
+        for (due, timer) in self.wheel.advance(now) {
             match timer {
                 Timer::Claim(key) => self.queue_claim(key),
-                Timer::Fire(id, incarnation) => self.fire(id, incarnation, now).await?,
+                Timer::Fire(id, incarnation) => self.fire(id, incarnation, due, now).await?,
                 Timer::Deliver(id, incarnation) => self.deliver(id, incarnation).await?,
             }
         }
@@ -494,25 +495,38 @@ impl Scheduler {
         }
     }
 
-    /// Hands a claimed execution whose instant has come to the executor, unless the state says no.
+    /// Hands a claimed execution whose instant has come to the executor.
+    ///
+    /// The state is asked when its turn has come; here, where thousands pass at once, only what cannot wait until then:
+    /// whether the previous one still runs, and what is not known of the job.
     async fn fire(
         &mut self,
         id: ExecutionId,
         incarnation: Incarnation,
+        due: Timestamp,
         now: Timestamp,
     ) -> Result<(), storage::Error> {
-        let Some(Sight { execution, plan, start }) = self.lookout.look(id, incarnation, now)? else {
-            return Ok(());
-        };
-        if !self.holding.begin(id, execution.attempt) {
-            return Ok(());
-        }
-        match start {
-            Start::Go => {
-                let (job, host) = (Arc::clone(&plan.job), Arc::clone(&plan.host));
-                self.executor.start(Order { execution, job, host, incarnation, ordered_at: now }).await;
+        let known = self.lookout.plans().peek(id.job).filter(|plan| plan.job.overlap == OverlapPolicy::Allow);
+        let plan = match known {
+            Some(plan) => plan,
+            None => {
+                let Some(Sight { execution, plan, start }) = self.lookout.look(id, incarnation, now)? else {
+                    return Ok(());
+                };
+                if let Start::Skip(reason) = start {
+                    if self.holding.begin(id, execution.attempt) {
+                        self.recorder.skip(&execution, self.node, incarnation, now, reason).await;
+                    }
+                    return Ok(());
+                }
+                plan
             }
-            Start::Skip(reason) => self.recorder.skip(&execution, self.node, incarnation, now, reason).await,
+        };
+        if self.holding.order(id, incarnation) {
+            let (account, host) = (plan.job.account, Arc::clone(&plan.host));
+            self.executor
+                .start(Order { execution: id, incarnation, account, host, due, ordered_at: now })
+                .await;
         }
         Ok(())
     }
@@ -531,7 +545,8 @@ impl Scheduler {
         let releases: Vec<Command> = self
             .held(incarnation)?
             .into_iter()
-            .filter(|(id, _, attempt)| !self.holding.has_begun(*id, *attempt))
+            // What the executor has been given and has not begun must not begin any more.
+            .filter(|(id, _, attempt)| self.holding.begin(*id, *attempt))
             .map(|(execution, _, _)| Command::Release(Release { node: self.node, incarnation, execution }))
             .collect();
         let count = releases.len();

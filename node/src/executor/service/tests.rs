@@ -3,6 +3,7 @@ use crate::clock::SystemClock;
 use crate::executor::egress::EgressPolicy;
 use crate::executor::http::HttpSettings;
 use crate::samples;
+use crate::scheduler::Plan;
 use domain::execution::ExecutionStatus;
 use domain::id::{AccountId, ExecutionId, JobId};
 use domain::job::{Delivery, Request, Retry, RetryPolicy};
@@ -26,11 +27,25 @@ fn id(secs: u64) -> ExecutionId {
     ExecutionId::scheduled(JobId(7), Timestamp::from_secs(secs))
 }
 
-fn order_of(execution: Execution, job: Job, ordered_at: Timestamp) -> Order {
-    Order { execution, job: job.into(), host: "http://target".into(), incarnation: INCARNATION, ordered_at }
+/// What the state says of executions.
+type Book = Arc<Mutex<HashMap<ExecutionId, (Execution, Arc<Plan>)>>>;
+
+/// An order for an execution, which goes into the book.
+fn order_of(book: &Book, execution: Execution, job: Job, ordered_at: Timestamp) -> Order {
+    let order = Order {
+        execution: execution.id,
+        incarnation: INCARNATION,
+        account: job.account,
+        host: "http://target".into(),
+        due: execution.due,
+        ordered_at,
+    };
+    book.lock().insert(execution.id, (execution, Arc::new(Plan::of(job))));
+    order
 }
 
 fn executor(
+    book: &Book,
     may_start: MayStart,
     recorder: RecorderHandle,
     holding: Holding,
@@ -38,7 +53,12 @@ fn executor(
 ) -> (Executor<HttpClient>, ExecutorHandle) {
     let egress = EgressPolicy { allow_private: true, allow_http: true, ..EgressPolicy::default() };
     let client = HttpClient::new(HttpSettings::new(egress)).unwrap();
-    Executor::new(NODE, client, Arc::new(SystemClock::new()), may_start, recorder, holding, bounds)
+    let book = Arc::clone(book);
+    let look: Look = Arc::new(move |order| {
+        let found = book.lock().get(&order.execution).cloned();
+        Ok(found.map(|(execution, plan)| Sight { execution, plan, start: Start::Go }))
+    });
+    Executor::new(NODE, client, Arc::new(SystemClock::new()), (look, may_start), recorder, holding, bounds)
 }
 
 /// Answers one request after the other, each when it is told to, and counts them.
@@ -78,24 +98,24 @@ async fn what_changes_while_an_order_waits_for_its_place_counts() {
     let job = job(format!("http://{}/", listener.local_addr().unwrap()));
     let state = Arc::new(Mutex::new(State::default()));
     let asked = Arc::clone(&state);
-    let may_start: MayStart = Arc::new(move |order, as_of| {
+    let may_start: MayStart = Arc::new(move |execution, _, as_of| {
         let mut state = asked.lock();
-        state.asked.push((order.execution.id, as_of));
-        state.withheld.get(&order.execution.id).map_or(Ok(()), |withheld| Err(withheld()))
+        state.asked.push((execution.id, as_of));
+        state.withheld.get(&execution.id).map_or(Ok(()), |withheld| Err(withheld()))
     });
     let holding = Holding::default();
+    let book = Book::default();
     let (recorder, mut outcomes) = RecorderHandle::for_test(holding.clone());
     // One place, so that all but the first order wait.
     let bounds = Bounds { per_host: 1, ..Bounds::default() };
-    let (executor, handle) = executor(may_start, recorder, holding.clone(), bounds);
+    let (executor, handle) = executor(&book, may_start, recorder, holding.clone(), bounds);
     let (seen, tell, stop) = (Arc::new(Mutex::new(0)), Arc::new(Notify::new()), CancellationToken::new());
 
     let scenario = async {
         let ordered_at = Timestamp::from_secs(60);
         for secs in [60, 120, 180, 240] {
             let execution = Execution::scheduled(id(secs), ordered_at, NODE, INCARNATION);
-            assert!(holding.begin(execution.id, 1));
-            handle.start(order_of(execution, job.clone(), ordered_at)).await;
+            handle.start(order_of(&book, execution, job.clone(), ordered_at)).await;
         }
         until("the first request", || *seen.lock() == 1).await;
         {
@@ -112,7 +132,8 @@ async fn what_changes_while_an_order_waits_for_its_place_counts() {
         let skipped = timeout(SOON, outcomes.recv()).await.unwrap().unwrap();
         let AttemptResult::Skipped { reason, .. } = skipped.result else { panic!("{skipped:?}") };
         assert_eq!((skipped.execution, reason.as_str()), (id(120), "The job was paused"));
-        until("the third to be dropped", || !holding.has_begun(id(180), 1)).await;
+        let is_asked = |secs| state.lock().asked.iter().any(|(asked, _)| *asked == id(secs));
+        until("the third to be dropped", || is_asked(180) && !holding.has_begun(id(180), 1)).await;
 
         // Out of touch, it waits without holding up others, and is then judged by the time that took.
         let waits = || state.lock().asked.iter().filter(|(asked, _)| *asked == id(240)).count();
@@ -143,16 +164,17 @@ async fn what_changes_while_an_order_waits_for_its_place_counts() {
 async fn a_burst_of_one_account_does_not_hold_up_another() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let job = job(format!("http://{}/", listener.local_addr().unwrap()));
+    let book = Book::default();
     let order = |account, secs| {
         let at = Timestamp::from_secs(secs);
         let execution = Execution::scheduled(id(secs), at, NODE, INCARNATION);
         let job = Job { account: AccountId(account), ..job.clone() };
-        order_of(execution, job, at)
+        order_of(&book, execution, job, at)
     };
     let (recorder, mut outcomes) = RecorderHandle::for_test(Holding::default());
-    let may_start: MayStart = Arc::new(|_, _| Ok(()));
+    let may_start: MayStart = Arc::new(|_, _, _| Ok(()));
     let bounds = Bounds { per_host: 1, ..Bounds::default() };
-    let (executor, handle) = executor(may_start, recorder, Holding::default(), bounds);
+    let (executor, handle) = executor(&book, may_start, recorder, Holding::default(), bounds);
     let (seen, tell, stop) = (Arc::new(Mutex::new(0)), Arc::new(Notify::new()), CancellationToken::new());
     let scenario = async {
         for secs in 0..50 {
@@ -181,13 +203,14 @@ async fn a_burst_of_one_account_does_not_hold_up_another() {
 async fn a_retry_comes_no_sooner_than_the_target_asks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
+    let book = Book::default();
     let retry = Retry { policy: RetryPolicy::Fixed, max: 1, delay_sec: 5 };
     let at = Timestamp::from_secs(60);
     let execution = Execution::scheduled(id(60), at, NODE, INCARNATION);
-    let order = order_of(execution, Job { retry, ..job(url) }, at);
+    let order = order_of(&book, execution, Job { retry, ..job(url) }, at);
     let (recorder, mut outcomes) = RecorderHandle::for_test(Holding::default());
-    let may_start: MayStart = Arc::new(|_, _| Ok(()));
-    let (executor, handle) = executor(may_start, recorder, Holding::default(), Bounds::default());
+    let may_start: MayStart = Arc::new(|_, _, _| Ok(()));
+    let (executor, handle) = executor(&book, may_start, recorder, Holding::default(), Bounds::default());
     handle.start(order).await;
     let stop = CancellationToken::new();
     stop.cancel();
@@ -208,14 +231,15 @@ async fn a_retry_comes_no_sooner_than_the_target_asks() {
 #[tokio::test]
 async fn a_state_that_cannot_be_read_ends_the_executor() {
     let may_start: MayStart =
-        Arc::new(|_, _| Err(Withheld::Failed(storage::Error::Inconsistent("for the test"))));
+        Arc::new(|_, _, _| Err(Withheld::Failed(storage::Error::Inconsistent("for the test"))));
     let holding = Holding::default();
+    let book = Book::default();
     let (recorder, _outcomes) = RecorderHandle::for_test(holding.clone());
-    let (executor, handle) = executor(may_start, recorder, holding, Bounds::default());
+    let (executor, handle) = executor(&book, may_start, recorder, holding, Bounds::default());
     let at = Timestamp::from_secs(60);
     let execution = Execution::scheduled(id(60), at, NODE, INCARNATION);
     let job = job("http://127.0.0.1:1/".to_owned());
-    handle.start(order_of(execution, job, at)).await;
+    handle.start(order_of(&book, execution, job, at)).await;
     let ended = timeout(SOON, executor.run(CancellationToken::new())).await.unwrap();
     assert!(matches!(ended, Err(storage::Error::Inconsistent(_))), "{ended:?}");
 }
