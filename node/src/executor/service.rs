@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Orders that wait to be taken up. That takes next to no time, so hardly any ever do.
 const WAITING_MAX: usize = 65_536;
+/// Attempts that are started before those get a chance to run: whose turn comes next waits for so many, and not for all that may be in
+/// flight.
+const GRANTED_TOGETHER: usize = 32;
 /// How often an order that was held back looks whether the leader is heard again.
 const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -130,20 +133,29 @@ impl<C: Client> Executor<C> {
         let mut attempts = JoinSet::new();
         let waiting = metrics::gauge!("justrun_executions_waiting");
         loop {
-            while let Some((place, order)) = places.next() {
+            // All that are there, before the next ones get their places: whose turn it is depends on them.
+            while let Ok(order) = self.orders.try_recv() {
+                take_up(&mut places, order);
+            }
+            while let Some(ended) = attempts.try_join_next() {
+                pass_on(ended, &mut places)?;
+            }
+            let mut granted = 0;
+            while granted < GRANTED_TOGETHER
+                && let Some((place, order)) = places.next()
+            {
                 let attempt = self.attempt(order);
                 attempts.spawn(async move { attempt.await.map(|()| place) });
+                granted += 1;
             }
             waiting.set(f64::from(u32::try_from(places.waiting()).unwrap_or(u32::MAX)));
+            if granted == GRANTED_TOGETHER {
+                tokio::task::yield_now().await;
+                continue;
+            }
             tokio::select! {
                 biased;
-                // All that are there, before the next ones get their places: whose turn it is depends on them.
-                Some(order) = self.orders.recv() => {
-                    take_up(&mut places, order);
-                    while let Ok(order) = self.orders.try_recv() {
-                        take_up(&mut places, order);
-                    }
-                }
+                Some(order) = self.orders.recv() => take_up(&mut places, order),
                 Some(ended) = attempts.join_next() => pass_on(ended, &mut places)?,
                 () = stop.cancelled(), if !self.orders.is_closed() => self.orders.close(),
                 // No order comes any more, and nothing is under way, so nothing waits either.
