@@ -20,9 +20,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Orders that wait to be taken up. That takes next to no time, so hardly any ever do.
 const WAITING_MAX: usize = 65_536;
-/// Attempts that are started before those get a chance to run: whose turn comes next waits for so many, and not for all that may be in
-/// flight.
-const GRANTED_TOGETHER: usize = 32;
+/// Attempts that are started before those get a chance to run.
+const STARTED_TOGETHER: usize = 32;
+/// When it takes longer until they have, this machine and not the targets is what is busy. More requests in flight would only stand in each
+/// other's way, and in that of whoever is next.
+const LAG_MAX: Duration = Duration::from_millis(5);
 /// How often an order that was held back looks whether the leader is heard again.
 const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -132,31 +134,42 @@ impl<C: Client> Executor<C> {
         let mut places = Places::new(self.bounds);
         let mut attempts = JoinSet::new();
         let waiting = metrics::gauge!("justrun_executions_waiting");
+        let (mut ended, mut lags) = (0, false);
         loop {
             // All that are there, before the next ones get their places: whose turn it is depends on them.
             while let Ok(order) = self.orders.try_recv() {
                 take_up(&mut places, order);
             }
-            while let Some(ended) = attempts.try_join_next() {
-                pass_on(ended, &mut places)?;
+            while let Some(attempt) = attempts.try_join_next() {
+                pass_on(attempt, &mut places)?;
+                ended += 1;
             }
-            let mut granted = 0;
-            while granted < GRANTED_TOGETHER
+            // While it lags hardly more than end, so that what is in flight does not grow.
+            let room = if lags { ended.clamp(1, STARTED_TOGETHER) } else { STARTED_TOGETHER };
+            let mut started = 0;
+            while started < room
                 && let Some((place, order)) = places.next()
             {
                 let attempt = self.attempt(order);
                 attempts.spawn(async move { attempt.await.map(|()| place) });
-                granted += 1;
+                started += 1;
             }
+            ended = 0;
             waiting.set(f64::from(u32::try_from(places.waiting()).unwrap_or(u32::MAX)));
-            if granted == GRANTED_TOGETHER {
+            if started == room {
+                let before = self.sleeper.elapsed();
                 tokio::task::yield_now().await;
+                lags = self.sleeper.elapsed().saturating_sub(before) > LAG_MAX;
                 continue;
             }
+            lags = false;
             tokio::select! {
                 biased;
                 Some(order) = self.orders.recv() => take_up(&mut places, order),
-                Some(ended) = attempts.join_next() => pass_on(ended, &mut places)?,
+                Some(attempt) = attempts.join_next() => {
+                    pass_on(attempt, &mut places)?;
+                    ended = 1;
+                }
                 () = stop.cancelled(), if !self.orders.is_closed() => self.orders.close(),
                 // No order comes any more, and nothing is under way, so nothing waits either.
                 else => return Ok(()),
