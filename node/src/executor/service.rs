@@ -22,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 const WAITING_MAX: usize = 65_536;
 /// Attempts that are started before those get a chance to run.
 const STARTED_TOGETHER: usize = 32;
-/// When it takes longer until they have, this machine and not the targets is what is busy. More requests in flight would only stand in each
-/// other's way, and in that of whoever is next.
+/// When it takes longer until they have, this machine and not the targets is what is busy.
 const LAG_MAX: Duration = Duration::from_millis(5);
+/// Attempts under way on a machine that is busy: enough to keep it so. More would only stand in each other's way, and in that of whoever
+/// is next.
+const UNDER_WAY_MAX: usize = 96;
 /// How often an order that was held back looks whether the leader is heard again.
 const CONTACT_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -134,7 +136,7 @@ impl<C: Client> Executor<C> {
         let mut places = Places::new(self.bounds);
         let mut attempts = JoinSet::new();
         let waiting = metrics::gauge!("justrun_executions_waiting");
-        let (mut ended, mut lags) = (0, false);
+        let mut lags = false;
         loop {
             // All that are there, before the next ones get their places: whose turn it is depends on them.
             while let Ok(order) = self.orders.try_recv() {
@@ -142,10 +144,10 @@ impl<C: Client> Executor<C> {
             }
             while let Some(attempt) = attempts.try_join_next() {
                 pass_on(attempt, &mut places)?;
-                ended += 1;
             }
-            // While it lags hardly more than end, so that what is in flight does not grow.
-            let room = if lags { ended.clamp(1, STARTED_TOGETHER) } else { STARTED_TOGETHER };
+            let room = if lags { UNDER_WAY_MAX.saturating_sub(attempts.len()) } else { STARTED_TOGETHER };
+            // One always, so that accounts go on taking turns.
+            let room = room.clamp(1, STARTED_TOGETHER);
             let mut started = 0;
             while started < room
                 && let Some((place, order)) = places.next()
@@ -154,7 +156,6 @@ impl<C: Client> Executor<C> {
                 attempts.spawn(async move { attempt.await.map(|()| place) });
                 started += 1;
             }
-            ended = 0;
             waiting.set(f64::from(u32::try_from(places.waiting()).unwrap_or(u32::MAX)));
             if started == room {
                 let before = self.sleeper.elapsed();
@@ -166,10 +167,7 @@ impl<C: Client> Executor<C> {
             tokio::select! {
                 biased;
                 Some(order) = self.orders.recv() => take_up(&mut places, order),
-                Some(attempt) = attempts.join_next() => {
-                    pass_on(attempt, &mut places)?;
-                    ended = 1;
-                }
+                Some(attempt) = attempts.join_next() => pass_on(attempt, &mut places)?,
                 () = stop.cancelled(), if !self.orders.is_closed() => self.orders.close(),
                 // No order comes any more, and nothing is under way, so nothing waits either.
                 else => return Ok(()),
