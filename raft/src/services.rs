@@ -295,7 +295,7 @@ pub(crate) async fn fold(
             (metrics.last_applied.map_or(0, |id| id.index), metrics.snapshot.map_or(0, |id| id.index), rank)
         };
         // Not all at the same entry: as long as most have nothing of the kind to do, commits are as fast as ever.
-        let later = |limit: u64| limit + limit / 4 * rank;
+        let later = |limit: u64| limit.saturating_add((limit / 4).saturating_mul(rank));
         let appended = log.bytes_appended();
         // A snapshot costs as much as it is large, so the log may grow as large before the next.
         let bytes_max = later(settings.log_bytes.max(snapshot_bytes.load(Ordering::Relaxed)));
