@@ -423,7 +423,8 @@ impl Cluster {
         self.restart(id)
     }
 
-    pub(crate) fn data_dir(&self, id: u64) -> PathBuf {
+    /// Where a node keeps its data.
+    pub fn data_dir(&self, id: u64) -> PathBuf {
         self.disks.get(&id).map_or_else(|| self.dir.path.join(format!("node-{id}")), Disk::data_dir)
     }
 

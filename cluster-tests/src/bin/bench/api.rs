@@ -3,7 +3,7 @@
 use crate::{
     bare::Bare,
     raw::{self, Outcome, Request},
-    scene::{LOADERS, READY_DEADLINE, Scene},
+    scene::{LOADERS, READY_DEADLINE, Scene, follower},
     table::{Table, hundredths},
 };
 use clap::Args;
@@ -93,8 +93,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     async fn of(scene: &'a Scene, arguments: &'a Arguments) -> Result<Self, Error> {
         let leader = scene.cluster.leader(READY_DEADLINE).await?;
-        let follower = scene.cluster.ids().into_iter().find(|id| *id != leader);
-        let follower = follower.ok_or_else(|| Error::Input("no follower runs".to_owned()))?;
+        let follower = follower(&scene.cluster, leader)?;
         let nodes = scene.cluster.apis().iter().map(Api::address).collect::<Result<_, Error>>()?;
         Ok(Self {
             scene,

@@ -9,17 +9,15 @@ pub(crate) use client::{Arguments as ClientArguments, run as run_client};
 use crate::{
     api::fsyncs,
     bare::Bare,
+    cost::Cost,
     raw::{self, Request},
     scene::say,
-    table::{Table, tenths},
+    table::{Table, tenths, thousandths},
 };
 use clap::Args;
-use cluster_tests::{Error, target::Target, usage};
+use cluster_tests::{Error, target::Target};
 use serde_json::{Value, json};
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 
 /// Bytes of the bare server's answers: those of a job.
@@ -63,9 +61,9 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
 async fn client_loop(arguments: &Arguments, dir: &Path) -> Result<Vec<Value>, Error> {
     let target = Target::start()?;
     // All that this process does meanwhile is to be the target.
-    let spent = Spent::begin(std::process::id())?;
+    let spent = Cost::of([std::process::id()])?;
     let found = client::measure(&target.url("/ok"), arguments.connections, arguments.seconds, dir).await?;
-    let target_percent = spent.percent()?;
+    let target_percent = tenths(spent.percent()?);
     if target_percent > BUSY_PERCENT {
         say(format!(
             "client_loop: the target took {target_percent} % of a core, so it may be what was measured"
@@ -88,69 +86,22 @@ async fn client_loop(arguments: &Arguments, dir: &Path) -> Result<Vec<Value>, Er
 /// What a request costs a server that does nothing.
 async fn bare_axum(arguments: &Arguments, dir: &Path) -> Result<Vec<Value>, Error> {
     let bare = Bare::start(dir, BARE_BYTES).await?;
-    let (server, load) = (Spent::begin(bare.pid()?)?, Spent::begin(std::process::id())?);
+    let (server, load) = (Cost::of([bare.pid()?])?, Cost::of([std::process::id()])?);
     let span = Duration::from_secs(arguments.seconds);
     let outcome = raw::run(&[bare.address], &Request::get("/", "none"), arguments.connections, span).await?;
     let [rate, p50, p99] = outcome.cells();
-    let cpu = server.per_thousand(outcome.count())?;
-    Ok(vec![json!("bare_axum"), rate, p50, p99, json!(cpu), json!(load.percent()?)])
+    let cpu = thousandths(server.per_thousand(outcome.count())?);
+    Ok(vec![json!("bare_axum"), rate, p50, p99, json!(cpu), json!(tenths(load.percent()?))])
 }
 
 /// What agreeing on a command costs three nodes together.
 async fn openraft_empty(arguments: &Arguments, dir: &Path) -> Result<Vec<Value>, Error> {
     let span = Duration::from_secs(arguments.seconds);
     let cluster = consensus::Trio::start(dir).await?;
-    let spent = Spent::begin(std::process::id())?;
+    let spent = Cost::of([std::process::id()])?;
     let outcome = cluster.write(arguments.connections, span).await?;
-    let cpu = spent.per_thousand(outcome.count())?;
+    let cpu = thousandths(spent.per_thousand(outcome.count())?);
     cluster.stop(outcome.count()).await?;
     let [rate, p50, p99] = outcome.cells();
     Ok(vec![json!("openraft_empty"), rate, p50, p99, json!(cpu), Value::Null])
-}
-
-/// A process's time from some moment on.
-#[derive(Debug)]
-pub(crate) struct Spent {
-    pid: u32,
-    since: Instant,
-    before_s: f64,
-}
-
-impl Spent {
-    pub(crate) fn begin(pid: u32) -> Result<Self, Error> {
-        Ok(Self { pid, since: Instant::now(), before_s: usage::of(pid)?.cpu_s })
-    }
-
-    /// Seconds of processor time since then.
-    pub(crate) fn cpu_s(&self) -> Result<f64, Error> {
-        Ok(usage::of(self.pid)?.cpu_s - self.before_s)
-    }
-
-    /// Seconds of processor time since then for each thousand of `count`, with three decimals.
-    pub(crate) fn per_thousand(&self, count: usize) -> Result<f64, Error> {
-        Ok(per_thousand(self.cpu_s()?, count))
-    }
-
-    /// Of one core, since then.
-    fn percent(&self) -> Result<f64, Error> {
-        Ok(tenths(self.cpu_s()? / self.since.elapsed().as_secs_f64() * 100.0))
-    }
-}
-
-/// Seconds for each thousand of `count`, with three decimals.
-pub(crate) fn per_thousand(cpu_s: f64, count: usize) -> f64 {
-    (cpu_s / f64::from(u32::try_from(count.max(1)).unwrap_or(u32::MAX)) * 1_000_000.0).round() / 1_000.0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_thousand_has_its_share() {
-        assert_eq!(per_thousand(2.0, 4_000), 0.5);
-        assert_eq!(per_thousand(1.0, 64_000), 0.016);
-        assert_eq!(per_thousand(8.1, 76_000), 0.107);
-        assert_eq!(per_thousand(1.0, 0), 1_000.0);
-    }
 }

@@ -7,11 +7,10 @@ mod members; // three of them
 
 use crate::{
     api::new_job,
-    ceilings::{Spent, per_thousand},
-    cost::pid,
+    cost::{self, Cost},
     raw::{self, Outcome},
     scene::{READY_DEADLINE, Scene, say},
-    table::{Table, hundredths},
+    table::{Table, hundredths, thousandths},
 };
 use bytes::Bytes;
 use clap::Args;
@@ -92,13 +91,14 @@ pub(crate) async fn run(binary: Binary, version: &str, arguments: &Arguments) ->
             "times_etcd",
         ],
     );
+    let median = |turns| raw::median(turns, |turn: &Turn| turn.outcome.rate);
     for &clients in &arguments.clients {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for round in 0..ROUNDS {
             ours.push(pair.ours(clients).await?);
             theirs.push(pair.theirs(clients, round).await?);
         }
-        let (ours, theirs) = (Turn::median(ours), Turn::median(theirs));
+        let (ours, theirs) = (median(ours), median(theirs));
         let times = hundredths(ours.outcome.rate / theirs.outcome.rate);
         table.row(ours.row(clients, "justrun", json!(times)));
         table.row(theirs.row(clients, "etcd", Value::Null));
@@ -123,11 +123,10 @@ struct Pair<'a> {
 impl<'a> Pair<'a> {
     async fn of(scene: &Scene, members: &'a Members, arguments: &Arguments) -> Result<Self, Error> {
         let leader = scene.cluster.api(scene.cluster.leader(READY_DEADLINE).await?);
-        let pids = scene.cluster.ids().into_iter().map(|id| pid(&scene.cluster, id));
         Ok(Self {
             members,
             nodes: scene.cluster.apis().iter().map(Api::address).collect::<Result<_, Error>>()?,
-            pids: pids.collect::<Result<_, Error>>()?,
+            pids: cost::pids(&scene.cluster)?,
             request: new_job(scene, leader.key()),
             leader,
             value: Bytes::from(vec![b'v'; arguments.value_bytes]),
@@ -172,23 +171,18 @@ fn must_have(store: &str, found: usize, outcome: &Outcome) -> Result<(), Error> 
 
 /// The time of a store's processes and of this one, which is the client, from some moment on.
 struct Costs {
-    servers: Vec<Spent>,
-    client: Spent,
+    servers: Cost,
+    client: Cost,
 }
 
 impl Costs {
     fn begin(servers: &[u32]) -> Result<Self, Error> {
-        let servers = servers.iter().map(|pid| Spent::begin(*pid)).collect::<Result<_, Error>>()?;
-        Ok(Self { servers, client: Spent::begin(std::process::id())? })
+        Ok(Self { servers: Cost::of(servers.iter().copied())?, client: Cost::of([std::process::id()])? })
     }
 
     fn end(&self, outcome: Outcome) -> Result<Turn, Error> {
-        let mut servers_s = 0.0;
-        for server in &self.servers {
-            servers_s += server.cpu_s()?;
-        }
-        let servers = per_thousand(servers_s, outcome.count());
-        let client = self.client.per_thousand(outcome.count())?;
+        let per_thousand = |cost: &Cost| cost.per_thousand(outcome.count()).map(thousandths);
+        let (servers, client) = (per_thousand(&self.servers)?, per_thousand(&self.client)?);
         Ok(Turn { outcome, servers, client })
     }
 }
@@ -202,13 +196,6 @@ struct Turn {
 }
 
 impl Turn {
-    /// The one in the middle by its rate.
-    fn median(mut turns: Vec<Self>) -> Self {
-        turns.sort_by(|a, b| a.outcome.rate.total_cmp(&b.outcome.rate));
-        let middle = turns.len() / 2;
-        turns.swap_remove(middle)
-    }
-
     fn row(&self, clients: usize, store: &str, times: Value) -> Vec<Value> {
         let [rate, p50, p99] = self.outcome.cells();
         vec![json!(clients), json!(store), rate, p50, p99, json!(self.servers), json!(self.client), times]

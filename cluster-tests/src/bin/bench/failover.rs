@@ -1,7 +1,7 @@
 //! What is late, lost or refused when a node is killed under load: first the leader, then a follower.
 
 use crate::{
-    scene::{CONNECTIONS, GRACE, READY_DEADLINE, Scene, WARM_UP, say},
+    scene::{CONNECTIONS, GRACE, READY_DEADLINE, Scene, WARM_UP, follower, say},
     table::{Table, lateness_cells, ms},
     writer::{Availability, Write, Writer},
 };
@@ -95,11 +95,7 @@ async fn kill(
     written: &str,
 ) -> Result<Kill, Error> {
     let leader = scene.cluster.leader(READY_DEADLINE).await?;
-    let victim = match role {
-        "leader" => Some(leader),
-        _ => scene.cluster.running().into_iter().find(|id| *id != leader),
-    };
-    let victim = victim.ok_or_else(|| Error::Input(format!("no {role} runs")))?;
+    let victim = if role == "leader" { leader } else { follower(&scene.cluster, leader)? };
     // The leader stays where a follower is the victim; otherwise any survivor must find the new one.
     let survivor = scene.cluster.running().into_iter().find(|id| *id != victim);
     let survivor = survivor.ok_or_else(|| Error::Input("nobody would survive".to_owned()))?;

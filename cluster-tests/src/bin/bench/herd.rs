@@ -86,7 +86,7 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
     }
     // What came of them is written, too.
     sleep(GRACE).await;
-    let cpu = cost.per_thousand(&scene.cluster, arguments.jobs)?;
+    let cpu = cost.per_thousand(arguments.jobs)?;
     let violations = scene.judge(now_us())?;
 
     let (alone, samples): (Vec<_>, Vec<_>) =

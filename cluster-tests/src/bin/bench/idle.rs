@@ -2,7 +2,7 @@
 
 use crate::{
     cost::pid,
-    scene::{LOADERS, READY_DEADLINE, Scene},
+    scene::{LOADERS, READY_DEADLINE, Scene, follower},
     table::{Table, tenths},
 };
 use clap::Args;
@@ -57,10 +57,7 @@ pub(crate) async fn run(binary: Binary, arguments: &Arguments) -> Result<(), Err
 
     let leader = scene.cluster.leader(READY_DEADLINE).await?;
     let mut table = Table::new("idle_restart", &["node", "role", "jobs", "ready_s"]);
-    for (role, id) in
-        [("follower", scene.cluster.ids().into_iter().find(|id| *id != leader)), ("leader", Some(leader))]
-    {
-        let id = id.ok_or_else(|| Error::Input("no follower runs".to_owned()))?;
+    for (role, id) in [("follower", follower(&scene.cluster, leader)?), ("leader", leader)] {
         scene.cluster.kill(id).await?;
         let start = Instant::now();
         scene.cluster.restart(id)?;

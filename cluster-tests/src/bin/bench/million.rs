@@ -8,7 +8,7 @@ use crate::{
     cost::Cost,
     idle::{self, Idle},
     raw::Outcome,
-    scene::{CONNECTIONS, GRACE, READY_DEADLINE, Scene, WARM_UP, say},
+    scene::{CONNECTIONS, GRACE, READY_DEADLINE, Scene, WARM_UP, follower, say},
     table::{Table, hundredths, tenths},
 };
 use clap::Args;
@@ -104,7 +104,7 @@ async fn cost_of_firing(scene: &Scene) -> Result<f64, Error> {
     sleep(WARM_UP + GRACE).await;
     let (cost, before) = (Cost::begin(&scene.cluster)?, scene.target.count());
     sleep(FIRED_FOR).await;
-    cost.per_thousand(&scene.cluster, scene.target.count() - before)
+    cost.per_thousand(scene.target.count() - before)
 }
 
 /// Pauses or resumes the jobs.
@@ -237,7 +237,7 @@ fn outcome(latencies: &Latencies) -> Outcome {
 /// A follower that is killed and comes back, then all nodes, then a follower that has lost its disk.
 async fn restarts(scene: &mut Scene, figures: &mut Figures) -> Result<(), Error> {
     let mut table = Table::new("million_restart", &["what", "ready_s", "caught_up_s"]);
-    let victim = follower(&scene.cluster).await?;
+    let victim = follower(&scene.cluster, scene.cluster.leader(READY_DEADLINE).await?)?;
     let back = come_back(&mut scene.cluster, &[victim], Cluster::restart).await?;
     figures.ready_s.push(back.ready_s);
     table.row(back.row("a follower"));
@@ -247,17 +247,11 @@ async fn restarts(scene: &mut Scene, figures: &mut Figures) -> Result<(), Error>
     table.row(back.row("all nodes"));
     look_at_nodes(scene, "restarted", figures).await?;
 
-    let victim = follower(&scene.cluster).await?;
+    let victim = follower(&scene.cluster, scene.cluster.leader(READY_DEADLINE).await?)?;
     let back = come_back(&mut scene.cluster, &[victim], Cluster::restart_empty).await?;
     table.row(back.row("an empty node"));
     table.print();
     look_at_nodes(scene, "one was empty", figures).await
-}
-
-async fn follower(cluster: &Cluster) -> Result<u64, Error> {
-    let leader = cluster.leader(READY_DEADLINE).await?;
-    let found = cluster.running().into_iter().find(|id| *id != leader);
-    found.ok_or_else(|| Error::Input("no follower runs".to_owned()))
 }
 
 /// How long nodes took that came back, from their start on.

@@ -38,10 +38,8 @@ impl Outcome {
     ///
     /// # Panics
     /// If there is none.
-    pub(crate) fn median(mut outcomes: Vec<Self>) -> Self {
-        outcomes.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let middle = outcomes.len() / 2;
-        outcomes.swap_remove(middle)
+    pub(crate) fn median(outcomes: Vec<Self>) -> Self {
+        median(outcomes, |outcome| outcome.rate)
     }
 
     /// How many answers there were.
@@ -67,6 +65,44 @@ impl Outcome {
         let found = self.latencies.get(index).copied().unwrap_or_default();
         hundredths(found.as_secs_f64() * 1_000.0)
     }
+}
+
+/// The one in the middle by its rate.
+///
+/// # Panics
+/// If there is none.
+pub(crate) fn median<T>(mut runs: Vec<T>, rate: impl Fn(&T) -> f64) -> T {
+    runs.sort_by(|a, b| rate(a).total_cmp(&rate(b)));
+    let middle = runs.len() / 2;
+    runs.swap_remove(middle)
+}
+
+/// Asks one thing after the other, each told how many were before it, until `until`. How long each took.
+pub(crate) async fn repeat(
+    until: Instant,
+    mut ask: impl AsyncFnMut(usize) -> Result<(), Error>,
+) -> Result<Vec<Duration>, Error> {
+    let mut latencies = Vec::new();
+    loop {
+        let asked = Instant::now();
+        if asked >= until {
+            return Ok(latencies);
+        }
+        ask(latencies.len()).await?;
+        latencies.push(asked.elapsed());
+    }
+}
+
+/// What came of all clients, which began at `start`, once they have ended.
+pub(crate) async fn gather(
+    mut clients: JoinSet<Result<Vec<Duration>, Error>>,
+    start: Instant,
+) -> Result<Outcome, Error> {
+    let mut latencies = Vec::new();
+    while let Some(client) = clients.join_next().await {
+        latencies.extend(client.map_err(|error| Error::Input(format!("a client panicked: {error}")))??);
+    }
+    Ok(Outcome::of(latencies, start.elapsed()))
 }
 
 /// One request, as it is written.
@@ -115,34 +151,17 @@ pub(crate) async fn run(
     }
     let start = Instant::now();
     let mut clients = JoinSet::new();
-    for connection in open {
-        clients.spawn(converse(connection, request.clone(), start + span));
-    }
-    let mut latencies = Vec::new();
-    while let Some(client) = clients.join_next().await {
-        let client = client.map_err(|error| Error::Input(format!("a client panicked: {error}")))?;
-        latencies.extend(client.map_err(Error::Input)?);
-    }
-    Ok(Outcome::of(latencies, start.elapsed()))
-}
-
-async fn converse(
-    mut connection: Connection,
-    request: Request,
-    until: Instant,
-) -> Result<Vec<Duration>, String> {
-    let mut latencies = Vec::new();
-    loop {
-        let sent = Instant::now();
-        if sent >= until {
-            return Ok(latencies);
-        }
-        if !connection.ask(&request).await? {
+    for mut connection in open {
+        let request = request.clone();
+        clients.spawn(repeat(start + span, async move |_| {
+            if connection.ask(&request).await.map_err(Error::Input)? {
+                return Ok(());
+            }
             let answer = String::from_utf8_lossy(&connection.answer);
-            return Err(format!("not answered with {}: {answer}", request.status));
-        }
-        latencies.push(sent.elapsed());
+            Err(Error::Input(format!("not answered with {}: {answer}", request.status)))
+        }));
     }
+    gather(clients, start).await
 }
 
 /// A connection that takes one request after the other.

@@ -29,6 +29,12 @@ pub(crate) fn say(text: impl AsRef<str>) {
     let _ = writeln!(std::io::stdout(), "{}", text.as_ref());
 }
 
+/// A node that runs and does not lead.
+pub(crate) fn follower(cluster: &Cluster, leader: u64) -> Result<u64, Error> {
+    let found = cluster.running().into_iter().find(|id| *id != leader);
+    found.ok_or_else(|| Error::Input("no follower runs".to_owned()))
+}
+
 /// Three ready nodes, a target, and what has happened so far.
 #[derive(Debug)]
 pub(crate) struct Scene {

@@ -91,7 +91,7 @@ async fn measure(binary: Binary, rate: usize, seconds: u64) -> Result<Measured, 
     sleep(Duration::from_secs(seconds)).await;
     let until_us = now_us();
     let calls = rate * usize::try_from(seconds).unwrap_or(usize::MAX);
-    let cpu = cost.per_thousand(&scene.cluster, calls)?;
+    let cpu = cost.per_thousand(calls)?;
     sleep(GRACE).await;
     let violations = scene.judge(now_us())?;
     let missed = violations.iter().filter(|violation| matches!(violation, Violation::Missing(_))).count();

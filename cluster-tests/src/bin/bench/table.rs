@@ -81,6 +81,11 @@ pub(crate) fn hundredths(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
+/// With three decimals.
+pub(crate) fn thousandths(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
 /// Microseconds as milliseconds with one decimal.
 pub(crate) fn ms(us: i64) -> Value {
     json!(tenths(float(us) / 1_000.0))

@@ -1,8 +1,12 @@
 //! Requests one after the other on each of many connections, by the library that the nodes send with, set up as they do
 //! (`node/src/executor/guarded.rs`). In a process of its own, so that its time is known apart from the target's.
 
-use super::Spent;
-use crate::{raw::Outcome, scene::say};
+use crate::{
+    cost::Cost,
+    raw::{self, Outcome},
+    scene::say,
+    table::thousandths,
+};
 use clap::Args;
 use cluster_tests::Error;
 use reqwest::{Client, redirect};
@@ -80,7 +84,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         .build()
         .map_err(|error| Error::Input(format!("client: {error}")))?;
     send(&client, &arguments.url, arguments.connections, WARM_UP).await?;
-    let spent = Spent::begin(std::process::id())?;
+    let spent = Cost::of([std::process::id()])?;
     let outcome =
         send(&client, &arguments.url, arguments.connections, Duration::from_secs(arguments.seconds)).await?;
     let found = Found {
@@ -88,7 +92,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<(), Error> {
         per_second: outcome.rate,
         p50_ms: outcome.quantile_ms(0.5),
         p99_ms: outcome.quantile_ms(0.99),
-        cpu_s_per_1000: spent.per_thousand(outcome.count())?,
+        cpu_s_per_1000: thousandths(spent.per_thousand(outcome.count())?),
     };
     say(serde_json::to_string(&found).map_err(|error| Error::Input(error.to_string()))?);
     Ok(())
@@ -98,26 +102,17 @@ async fn send(client: &Client, url: &str, connections: usize, span: Duration) ->
     let start = Instant::now();
     let mut loops = JoinSet::new();
     for _ in 0..connections {
-        loops.spawn(converse(client.clone(), url.to_owned(), start + span));
+        let (client, url) = (client.clone(), url.to_owned());
+        loops.spawn(raw::repeat(start + span, async move |_| {
+            ask(&client, &url).await.map_err(|error| Error::Input(format!("client: {error}")))
+        }));
     }
-    let mut latencies = Vec::new();
-    while let Some(ended) = loops.join_next().await {
-        let ended = ended.map_err(|error| Error::Input(format!("a client panicked: {error}")))?;
-        latencies.extend(ended.map_err(|error| Error::Input(format!("client: {error}")))?);
-    }
-    Ok(Outcome::of(latencies, start.elapsed()))
+    raw::gather(loops, start).await
 }
 
-async fn converse(client: Client, url: String, until: Instant) -> Result<Vec<Duration>, reqwest::Error> {
-    let mut latencies = Vec::new();
-    loop {
-        let sent = Instant::now();
-        if sent >= until {
-            return Ok(latencies);
-        }
-        let answer = client.get(&url).send().await?.error_for_status()?;
-        // To its end, as in a node: the connection is free for the next request then.
-        answer.bytes().await?;
-        latencies.push(sent.elapsed());
-    }
+async fn ask(client: &Client, url: &str) -> Result<(), reqwest::Error> {
+    let answer = client.get(url).send().await?.error_for_status()?;
+    // To its end, as in a node: the connection is free for the next request then.
+    answer.bytes().await?;
+    Ok(())
 }

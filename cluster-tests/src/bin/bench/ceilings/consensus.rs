@@ -2,7 +2,10 @@
 //! is a call, and the log is a file that is only appended, with one `fdatasync` for all that waits for one. What the product's
 //! commits cost beyond this is its own doing.
 
-use crate::{raw::Outcome, scene::say};
+use crate::{
+    raw::{self, Outcome},
+    scene::say,
+};
 use bytes::Bytes;
 use cluster_tests::Error;
 use futures::{Stream, StreamExt};
@@ -122,22 +125,12 @@ impl Trio {
         let mut tasks = JoinSet::new();
         for _ in 0..writers {
             let leader = self.leader.clone();
-            tasks.spawn(async move {
-                let command = Command(Bytes::from(vec![7; COMMAND_BYTES]));
-                let mut latencies = Vec::new();
-                while start.elapsed() < span {
-                    let asked = Instant::now();
-                    leader.client_write(command.clone()).await.map_err(refused)?;
-                    latencies.push(asked.elapsed());
-                }
-                Ok::<_, Error>(latencies)
-            });
+            let command = Command(Bytes::from(vec![7; COMMAND_BYTES]));
+            tasks.spawn(raw::repeat(start + span, async move |_| {
+                leader.client_write(command.clone()).await.map(drop).map_err(refused)
+            }));
         }
-        let mut latencies = Vec::new();
-        while let Some(ended) = tasks.join_next().await {
-            latencies.extend(ended.map_err(refused)??);
-        }
-        Ok(Outcome::of(latencies, start.elapsed()))
+        raw::gather(tasks, start).await
     }
 
     /// Ends them; fails unless all have applied `commands`, so that nothing was answered that was not agreed on.

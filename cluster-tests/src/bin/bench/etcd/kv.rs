@@ -1,6 +1,6 @@
 //! `etcdserverpb.KV/Put`, with the few fields of its messages that are needed, as they stand in etcd's `rpc.proto`.
 
-use crate::raw::Outcome;
+use crate::raw::{self, Outcome};
 use bytes::Bytes;
 use cluster_tests::Error;
 use http::uri::PathAndQuery;
@@ -89,26 +89,13 @@ pub(super) async fn run(
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for (client, kv) in open.iter().cycle().take(clients).enumerate() {
-        tasks.spawn(put_on(kv.clone(), format!("{prefix}/{client}"), value.clone(), start + span));
+        let (mut kv, prefix, value) = (kv.clone(), format!("{prefix}/{client}"), value.clone());
+        tasks.spawn(raw::repeat(start + span, async move |before| {
+            let put = kv.put(format!("{prefix}/{before}"), value.clone()).await;
+            put.map(drop).map_err(|status| Error::Input(format!("etcd: {status}")))
+        }));
     }
-    let mut latencies = Vec::new();
-    while let Some(ended) = tasks.join_next().await {
-        let ended = ended.map_err(|error| Error::Input(format!("a client panicked: {error}")))?;
-        latencies.extend(ended.map_err(|status| Error::Input(format!("etcd: {status}")))?);
-    }
-    Ok(Outcome::of(latencies, start.elapsed()))
-}
-
-async fn put_on(mut kv: Kv, prefix: String, value: Bytes, until: Instant) -> Result<Vec<Duration>, Status> {
-    let mut latencies = Vec::new();
-    loop {
-        let sent = Instant::now();
-        if sent >= until {
-            return Ok(latencies);
-        }
-        kv.put(format!("{prefix}/{}", latencies.len()), value.clone()).await?;
-        latencies.push(sent.elapsed());
-    }
+    raw::gather(tasks, start).await
 }
 
 #[cfg(test)]

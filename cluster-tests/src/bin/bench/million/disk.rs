@@ -20,7 +20,7 @@ pub(super) struct Sizes {
 
 impl Sizes {
     pub(super) fn of(cluster: &Cluster, node: u64) -> Self {
-        Self::of_dir(&data(cluster, node))
+        Self::of_dir(&cluster.data_dir(node))
     }
 
     fn of_dir(dir: &Path) -> Self {
@@ -42,13 +42,9 @@ impl Sizes {
     }
 }
 
-fn data(cluster: &Cluster, node: u64) -> PathBuf {
-    cluster.dir().join(format!("node-{node}"))
-}
-
 /// Where a node's snapshots are.
 pub(super) fn snapshots(cluster: &Cluster, node: u64) -> PathBuf {
-    data(cluster, node).join("snapshots")
+    cluster.data_dir(node).join("snapshots")
 }
 
 /// Whether a snapshot is being written there.
