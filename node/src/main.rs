@@ -49,9 +49,7 @@ pub(crate) fn main() -> ExitCode {
 /// fifth more memory for the same speed. Where there are no such pages, nothing is to be done.
 fn keep_pages_small() {
     #[cfg(target_os = "linux")]
-    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
-        tracing::debug!(%error, "huge pages stay as they are");
-    }
+    let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
 fn start_dev(settings: DevSettings) -> ExitCode {

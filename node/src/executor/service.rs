@@ -59,9 +59,9 @@ pub(crate) enum Withheld {
     Failed(storage::Error),
 }
 
-/// Asked when an execution would be sent, which a process holds under this incarnation. The instant is the one as of which it could have been
-/// sent, so that waiting for a place does not count as being missed. Behind a closure so that the executor knows nothing of
-/// consensus.
+/// Asked when an execution would be sent, which this process holds under that incarnation. The instant is the one as of which
+/// it could have been sent, so that waiting for a place does not count as being missed. Behind a closure so that the
+/// executor knows nothing of consensus.
 pub(crate) type MayStart =
     Arc<dyn Fn(&Execution, Incarnation, Timestamp) -> Result<(), Withheld> + Send + Sync>;
 

@@ -1,5 +1,6 @@
-//! Looks at the state for what decides whether an execution starts. Asked twice: at its instant, and again when
-//! it has got a place among the requests in flight, which may be much later.
+//! Looks at the state for what decides whether an execution starts. Asked twice: when it has got a
+//! place among the requests in flight, which may be much later than its instant, and again at the moment of sending. Of a job that must not
+//! overlap also at its instant.
 
 use super::holding::Holding;
 use super::plans::{Plan, Plans};
