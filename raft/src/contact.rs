@@ -277,8 +277,17 @@ impl Contact {
                     Comparison::Agree => known.believe(Belief::Agreed(reading), reading),
                     Comparison::Differ => known.believe(Belief::Astray, reading),
                     Comparison::Unclear => {
-                        // Nobody knows the time. Somebody's has to do.
-                        let is_first = known.belief == Belief::Unknown && !words.is_empty();
+                        // Nobody knows the time. Somebody's has to do, once nobody is left who might know better.
+                        let has_compared = |voter: &NodeId| {
+                            *voter == self.shared.me
+                                || words.get(voter).is_some_and(|word: &Word| word.differs || word.agrees())
+                        };
+                        let has_waited = known
+                            .leads_since
+                            .is_some_and(|since| now.saturating_sub(since) >= limits::NODE_TIMEOUT);
+                        let is_first = known.belief == Belief::Unknown
+                            && !words.is_empty()
+                            && (has_waited || voters.iter().all(has_compared));
                         let clocks = known.words.iter().map(|(node, (_, clock))| (*node, *clock));
                         let is_anybodys =
                             known.is_astray(reading) && is_everybody_astray(self.shared.me, &voters, clocks);
@@ -335,5 +344,116 @@ impl Shared {
     /// How long ago a quorum confirmed this node as the leader; `None` when it does not lead.
     fn since_quorum(&self) -> Option<Duration> {
         (self.look)().since_quorum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Member;
+
+    const NOON: Timestamp = Timestamp::from_secs(1_800_000_000);
+    const TICK: Duration = limits::PING_INTERVAL;
+
+    /// Node 1, which has just come to lead three voters, was just started, and shows noon.
+    struct Leader {
+        contact: Contact,
+        elapsed: Arc<Mutex<Duration>>,
+    }
+
+    struct SteppedClock(Arc<Mutex<Duration>>);
+
+    impl Clock for SteppedClock {
+        fn now(&self) -> Timestamp {
+            NOON.plus(self.elapsed())
+        }
+
+        fn elapsed(&self) -> Duration {
+            *self.0.lock()
+        }
+    }
+
+    impl Leader {
+        fn new() -> Self {
+            let elapsed = Arc::new(Mutex::new(Duration::from_secs(5)));
+            let members = [1, 2, 3].map(|node| Member {
+                id: NodeId(node),
+                rpc_addr: String::new(),
+                voter: true,
+                matched: None,
+            });
+            let sight = Sight {
+                leader: Some(NodeId(1)),
+                term: 1,
+                since_quorum: Some(Duration::ZERO),
+                is_caught_up: true,
+                members: members.to_vec(),
+                ..Sight::default()
+            };
+            let clock = Arc::new(SteppedClock(Arc::clone(&elapsed)));
+            let look: Look = Arc::new(move || sight.clone());
+            let contact = Contact::new(NodeId(1), clock, look, Duration::from_secs(1));
+            contact.follow_office();
+            Self { contact, elapsed }
+        }
+
+        /// A sign of life of `node`, whose clock is that far behind, and which may have compared the two by now.
+        fn hear(&self, node: u64, behind: Duration, differs: bool) {
+            let wall = self.contact.now().minus(behind);
+            let clock = ClockReading { wall, is_believed: false, differs, is_astray: false };
+            assert!(self.contact.hear(NodeId(node), 0, Some(clock)));
+        }
+
+        /// Whether the leader believes its clock one tick later.
+        fn believes(&self) -> bool {
+            *self.elapsed.lock() += TICK;
+            self.contact.follow_office();
+            self.contact.believes(self.contact.now())
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    #[test]
+    fn a_new_leader_whose_clock_is_wrong_never_believes_it_before_the_others_have_compared() {
+        let leader = Leader::new();
+        assert!(!leader.believes());
+        // The first signs of life are sent before anything is known.
+        leader.hear(2, HOUR, false);
+        assert!(!leader.believes());
+        leader.hear(2, HOUR, true);
+        assert!(!leader.believes());
+        leader.hear(3, HOUR, false);
+        assert!(!leader.believes());
+        leader.hear(2, HOUR, true);
+        leader.hear(3, HOUR, true);
+        assert!(!leader.believes() && leader.contact.is_astray());
+    }
+
+    #[test]
+    fn a_new_leader_believes_its_clock_as_soon_as_one_of_two_agrees() {
+        let leader = Leader::new();
+        assert!(!leader.believes());
+        leader.hear(2, Duration::ZERO, false);
+        assert!(leader.believes());
+    }
+
+    #[test]
+    fn where_all_three_show_another_time_the_leaders_has_to_do() {
+        let leader = Leader::new();
+        leader.hear(2, HOUR, true);
+        assert!(!leader.believes());
+        leader.hear(3, HOUR * 2, true);
+        assert!(leader.believes());
+    }
+
+    #[test]
+    fn who_is_silent_is_waited_for_as_long_as_it_may_be_alive() {
+        let leader = Leader::new();
+        let ticks = limits::NODE_TIMEOUT.as_millis() / TICK.as_millis();
+        for tick in 1..=ticks {
+            leader.hear(2, HOUR, true);
+            assert_eq!(leader.believes(), tick == ticks, "{tick}");
+        }
     }
 }
