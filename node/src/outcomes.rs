@@ -9,6 +9,7 @@ use raft::{Cluster, ProposeError};
 use std::collections::VecDeque;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,11 @@ const BYTES_TOGETHER_MAX: usize = 512 * 1024;
 /// How long the first one waits for others: what is due at one instant ends at nearly one instant, and is written down once the
 /// requests are out. Short enough that nobody waits for a result, and that a death takes few outcomes along.
 const GATHERED_FOR: Duration = Duration::from_millis(20);
+/// How long it waits if more requests were to leave at any time then than this machine got to. Bringing outcomes into the state costs
+/// all nodes as much as sending did, and what is due now is due on all of them: a request that is late is worse than a result that is.
+const RUSH_GATHERED_FOR: Duration = Duration::from_millis(200);
+/// Outcomes that are taken up before the next ones are left to wait where they are.
+const GATHERED_MAX: usize = 4_096;
 /// How long one proposal may take before it is made again.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after a proposal that found no leader.
@@ -42,6 +48,22 @@ pub(crate) trait Report: Send + 'static {
     fn command(self) -> Command;
 }
 
+/// Whether this node has more to send right now than it gets to. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rush(Arc<AtomicBool>);
+
+impl Rush {
+    /// Says so.
+    pub(crate) fn set(&self, is_on: bool) {
+        self.0.store(is_on, Ordering::Relaxed);
+    }
+
+    /// Whether it was said last.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Told of each attempt that the state has the outcome of, or that this process can do no more for.
 type OnEnd<Id> = Box<dyn Fn(Id, u32) + Send + Sync>;
 
@@ -50,19 +72,21 @@ pub(crate) struct Recorder<R: Report> {
     cluster: Cluster,
     sleeper: Arc<dyn Sleeper>,
     outcomes: mpsc::Receiver<R>,
+    rush: Rush,
     end: OnEnd<R::Id>,
 }
 
 impl<R: Report> Recorder<R> {
-    /// A recorder with which at most `waiting_max` outcomes wait, and where they are handed over.
+    /// A recorder with which at most `waiting_max` outcomes wait, and where they are handed over. It stands back during a `rush`.
     pub(crate) fn new(
         cluster: Cluster,
         sleeper: Arc<dyn Sleeper>,
         waiting_max: usize,
+        rush: Rush,
         end: impl Fn(R::Id, u32) + Send + Sync + 'static,
     ) -> (Self, mpsc::Sender<R>) {
         let (sender, outcomes) = mpsc::channel(waiting_max);
-        (Self { cluster, sleeper, outcomes, end: Box::new(end) }, sender)
+        (Self { cluster, sleeper, outcomes, rush, end: Box::new(end) }, sender)
     }
 
     /// Runs until `stop`, and then until everything handed over is recorded.
@@ -78,14 +102,7 @@ impl<R: Report> Recorder<R> {
                 }
                 else => break,
             }
-            if self.outcomes.len() < TOGETHER_MAX && !stop.is_cancelled() {
-                self.sleeper.sleep(GATHERED_FOR).await;
-            }
-            while waiting.len() < TOGETHER_MAX
-                && let Ok(next) = self.outcomes.try_recv()
-            {
-                waiting.push_back(next);
-            }
+            gather(&mut waiting, &mut self.outcomes, &self.rush, self.sleeper.as_ref(), &stop).await;
             // One proposal after the other: what is to be sent goes before what was.
             while !waiting.is_empty() {
                 self.propose(together(&mut waiting)).await;
@@ -126,6 +143,37 @@ impl<R: Report> Recorder<R> {
     }
 }
 
+/// Lets others join what waits, until they make a proposal or have had their time.
+async fn gather<R: Report>(
+    waiting: &mut VecDeque<R>,
+    outcomes: &mut mpsc::Receiver<R>,
+    rush: &Rush,
+    sleeper: &dyn Sleeper,
+    stop: &CancellationToken,
+) {
+    let mut bytes: usize = waiting.iter().map(R::bytes).sum();
+    let mut waits_for = GATHERED_FOR;
+    let mut waited = Duration::ZERO;
+    loop {
+        while waiting.len() < GATHERED_MAX
+            && let Ok(next) = outcomes.try_recv()
+        {
+            bytes += next.bytes();
+            waiting.push_back(next);
+        }
+        if rush.is_on() {
+            waits_for = RUSH_GATHERED_FOR;
+        }
+        let is_enough = waits_for == GATHERED_FOR && waiting.len() >= TOGETHER_MAX;
+        // Bodies are not left to pile up.
+        if is_enough || waited >= waits_for || bytes >= BYTES_TOGETHER_MAX || stop.is_cancelled() {
+            return;
+        }
+        sleeper.sleep(GATHERED_FOR).await;
+        waited += GATHERED_FOR;
+    }
+}
+
 /// Takes from what waits as much as goes into one proposal.
 fn together<R: Report>(waiting: &mut VecDeque<R>) -> Vec<R> {
     let mut bytes = 0;
@@ -140,6 +188,7 @@ fn together<R: Report>(waiting: &mut VecDeque<R>) -> Vec<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use domain::id::NodeId;
     use domain::node::Incarnation;
     use raft::command::DrainNode;
@@ -161,6 +210,56 @@ mod tests {
         fn command(self) -> Command {
             Command::DrainNode(DrainNode { node: NodeId(1), incarnation: Incarnation(1) })
         }
+    }
+
+    /// What gathers around `first` of `all`, and how long that takes.
+    async fn gathered(first: usize, all: &[usize], rush: &Rush, stops: bool) -> (usize, Duration) {
+        let (sender, mut outcomes) = mpsc::channel(all.len().max(1));
+        for bytes in all {
+            sender.send(Carrying(*bytes)).await.unwrap();
+        }
+        let stop = CancellationToken::new();
+        if stops {
+            stop.cancel();
+        }
+        let began = tokio::time::Instant::now();
+        let mut waiting = VecDeque::from([Carrying(first)]);
+        gather(&mut waiting, &mut outcomes, rush, &SystemClock::new(), &stop).await;
+        (waiting.len(), began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outcomes_wait_for_others_but_not_long() {
+        let rush = Rush::default();
+        // Timers are good to a millisecond.
+        let check = |(count, took): (usize, Duration), expected, rounds| {
+            assert_eq!((count, took.as_millis() / GATHERED_FOR.as_millis()), (expected, rounds));
+        };
+        check(gathered(0, &[0; 3], &rush, false).await, 4, 1);
+        check(gathered(0, &[0; 255], &rush, false).await, 256, 0);
+        check(gathered(0, &[0; 3], &rush, true).await, 4, 0);
+
+        rush.set(true);
+        let most = RUSH_GATHERED_FOR.as_millis() / GATHERED_FOR.as_millis();
+        check(gathered(0, &[0; 3], &rush, false).await, 4, most);
+        check(gathered(0, &[0; 999], &rush, false).await, 1_000, most);
+        check(gathered(0, &[0; 3], &rush, true).await, 4, 0);
+        // What carries much does not wait.
+        check(gathered(300_000, &[300_000], &rush, false).await, 2, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outcomes_of_a_rush_wait_until_others_have_sent_theirs_too() {
+        let rush = Rush::default();
+        let short = async {
+            tokio::time::sleep(GATHERED_FOR / 2).await;
+            rush.set(true);
+            tokio::time::sleep(GATHERED_FOR).await;
+            rush.set(false);
+        };
+        let ((count, took), ()) = tokio::join!(gathered(0, &[0; 9], &rush, false), short);
+        assert_eq!(count, 10);
+        assert!(took >= RUSH_GATHERED_FOR, "{took:?}");
     }
 
     fn check(bytes: impl IntoIterator<Item = usize>, expected: &[usize]) {

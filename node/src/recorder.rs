@@ -1,7 +1,7 @@
 //! What came of attempts, on its way into the replicated state.
 
 use crate::clock::Sleeper;
-use crate::outcomes::{Recorder, Report};
+use crate::outcomes::{Recorder, Report, Rush};
 use crate::scheduler::Holding;
 use domain::execution::{AttemptResult, Execution, ExecutionStatus, Outcome, Trigger};
 use domain::id::{ExecutionId, NodeId};
@@ -20,6 +20,7 @@ const WAITING_MAX: usize = 65_536;
 pub(crate) struct RecorderHandle {
     outcomes: mpsc::Sender<Outcome>,
     holding: Holding,
+    rush: Rush,
 }
 
 impl RecorderHandle {
@@ -33,6 +34,16 @@ impl RecorderHandle {
         if self.outcomes.send(outcome).await.is_err() {
             tracing::error!("an outcome came after the recorder had ended");
         }
+    }
+
+    /// Says whether there is more to send right now than can be; what came of the rest is written down later then.
+    pub(crate) fn set_rush(&self, is_on: bool) {
+        self.rush.set(is_on);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_rush(&self) -> bool {
+        self.rush.is_on()
     }
 
     /// Hands over that an execution, held by this process, is not sent.
@@ -59,7 +70,7 @@ impl RecorderHandle {
     #[cfg(test)]
     pub(crate) fn for_test(holding: Holding) -> (Self, mpsc::Receiver<Outcome>) {
         let (outcomes, receiver) = mpsc::channel(WAITING_MAX);
-        (Self { outcomes, holding }, receiver)
+        (Self { outcomes, holding, rush: Rush::default() }, receiver)
     }
 }
 
@@ -111,6 +122,7 @@ pub(crate) fn recorder(
 ) -> (Recorder<Outcome>, RecorderHandle) {
     let held = holding.clone();
     let end = move |id, attempt| held.end(id, attempt);
-    let (recorder, outcomes) = Recorder::new(cluster, sleeper, WAITING_MAX, end);
-    (recorder, RecorderHandle { outcomes, holding })
+    let rush = Rush::default();
+    let (recorder, outcomes) = Recorder::new(cluster, sleeper, WAITING_MAX, rush.clone(), end);
+    (recorder, RecorderHandle { outcomes, holding, rush })
 }

@@ -157,7 +157,9 @@ impl<C: Client> Executor<C> {
                 started += 1;
             }
             waiting.set(f64::from(u32::try_from(places.waiting()).unwrap_or(u32::MAX)));
-            if started == room {
+            let is_rush = started == room;
+            self.recorder.set_rush(is_rush);
+            if is_rush {
                 let before = self.sleeper.elapsed();
                 tokio::task::yield_now().await;
                 lags = self.sleeper.elapsed().saturating_sub(before) > LAG_MAX;

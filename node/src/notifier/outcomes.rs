@@ -2,7 +2,7 @@
 
 use super::Lanes;
 use crate::clock::Sleeper;
-use crate::outcomes::{Recorder, Report};
+use crate::outcomes::{Recorder, Report, Rush};
 use domain::delivery::DeliveryOutcome;
 use domain::id::DeliveryId;
 use raft::Cluster;
@@ -55,6 +55,6 @@ pub(crate) fn outcome_recorder(
     lanes: Lanes,
 ) -> (Recorder<DeliveryOutcome>, OutcomeHandle) {
     let end = move |id, attempt| lanes.end(id, attempt);
-    let (recorder, outcomes) = Recorder::new(cluster, sleeper, WAITING_MAX, end);
+    let (recorder, outcomes) = Recorder::new(cluster, sleeper, WAITING_MAX, Rush::default(), end);
     (recorder, OutcomeHandle { outcomes })
 }

@@ -200,6 +200,33 @@ async fn a_burst_of_one_account_does_not_hold_up_another() {
 }
 
 #[tokio::test]
+async fn while_more_is_to_be_sent_than_starts_at_once_it_says_so() {
+    let book = Book::default();
+    let (recorder, _outcomes) = RecorderHandle::for_test(Holding::default());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let may_start: MayStart = {
+        let (recorder, seen) = (recorder.clone(), Arc::clone(&seen));
+        Arc::new(move |_, _, _| {
+            seen.lock().push(recorder.is_rush());
+            Err(Withheld::Gone)
+        })
+    };
+    let (executor, handle) =
+        executor(&book, may_start, recorder.clone(), Holding::default(), Bounds::default());
+    for secs in 0..STARTED_TOGETHER as u64 + 2 {
+        let at = Timestamp::from_secs(60 + secs);
+        let execution = Execution::scheduled(id(60 + secs), at, NODE, INCARNATION);
+        handle.start(order_of(&book, execution, job("http://127.0.0.1:1/".to_owned()), at)).await;
+    }
+    let stop = CancellationToken::new();
+    stop.cancel();
+    timeout(SOON, executor.run(stop)).await.unwrap().unwrap();
+    let mut expected = vec![true; STARTED_TOGETHER];
+    expected.extend([false; 2]);
+    assert_eq!((seen.lock().clone(), recorder.is_rush()), (expected, false));
+}
+
+#[tokio::test]
 async fn a_retry_comes_no_sooner_than_the_target_asks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
