@@ -3,7 +3,8 @@
 //! The overlay is frozen and a new one takes over. What was frozen goes to a redo file, which is synced; then into the tree,
 //! one change after the other; then the tree gets the mark and is synced, and the
 //! redo file goes. After a crash a whole redo file is applied once more, and half a one means that the tree was not
-//! touched: either way the tree shows the state at one mark, an exact prefix of the log.
+//! touched: either way the tree shows the state at one mark, an exact prefix of the log. What was frozen stays in memory until the
+//! next changes follow it, since what was written last is what is read next: executions are claimed, sent and ended within seconds.
 //!
 //! The tree itself says whether changes are under way, so that a redo file damaged later is not taken for half a one.
 //! The redo file lies in the state directory whose changes it holds, and never meets another.
@@ -106,7 +107,7 @@ pub(crate) fn flush(shared: &Shared, gate: &MutexGuard<'_, ()>) -> Result<(), Er
 
 /// As [`flush`], with `pause` now and then.
 fn flush_at(shared: &Shared, _gate: &MutexGuard<'_, ()>, pause: impl FnMut()) -> Result<(), Error> {
-    let (tree, frozen, mark) = {
+    let (tree, frozen, mark, before) = {
         let mut layers = shared.layers.write();
         // In memory alone there is nowhere to go.
         let Some(tree) = layers.tree.clone() else { return Ok(()) };
@@ -115,20 +116,24 @@ fn flush_at(shared: &Shared, _gate: &MutexGuard<'_, ()>, pause: impl FnMut()) ->
         }
         let is_clean = layers.active.is_empty() && layers.applied == layers.flushed;
         let Some(mark) = layers.applied.clone().filter(|_| !is_clean) else {
+            let before = layers.frozen.take();
+            drop(layers);
+            drop(before);
             return Ok(());
         };
         let frozen = Arc::new(std::mem::take(&mut layers.active));
         layers.active_bytes = 0;
-        layers.frozen = Some(Arc::clone(&frozen));
-        (tree, frozen, mark)
+        let before = layers.frozen.replace(Arc::clone(&frozen));
+        (tree, frozen, mark, before)
     };
+    // It may be large, and nobody is to wait while it is taken apart.
+    drop(before);
     // Only this function replaces the frozen layer, and an installed snapshot waits for the gate, so the tree is
     // the same throughout.
     let moved = move_to_disk(shared, &tree, &frozen, &mark, pause);
     let mut layers = shared.layers.write();
     match moved {
         Ok(()) => {
-            layers.frozen = None;
             layers.flushed = Some(mark);
             Ok(())
         }
@@ -212,4 +217,42 @@ pub(crate) fn redo(tree: &Tree) -> Result<(), Error> {
     }
     fs::remove_file(&path).map_err(Error::io("removing the redo file"))?;
     sync_dir(tree.path())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+    use crate::schema::DeletedJobs;
+    use crate::state::State;
+    use crate::{Read, Settings, Storage};
+    use bytes::Bytes;
+    use domain::id::JobId;
+    use std::time::Duration;
+
+    fn commit(state: &State, job: u64, mark: &'static [u8]) {
+        let mut txn = state.begin();
+        txn.put::<DeletedJobs>(&JobId(job), &()).unwrap();
+        txn.commit(Bytes::from_static(mark)).unwrap();
+    }
+
+    #[test]
+    fn what_was_flushed_last_stays_at_hand_until_the_next_flush() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings { flush_interval: Duration::from_secs(3_600), ..Settings::default() };
+        let state = Storage::open(dir.path(), settings).unwrap().state;
+        let at_hand = || state.shared.layers.read().frozen.as_ref().map_or(0, |frozen| frozen.len());
+        let has = |job| state.view().contains::<DeletedJobs>(&JobId(job)).unwrap();
+
+        commit(&state, 1, b"a");
+        state.flush().unwrap();
+        assert_eq!((at_hand(), state.flushed()), (1, Some(Bytes::from_static(b"a"))));
+        commit(&state, 2, b"b");
+        commit(&state, 3, b"b");
+        state.flush().unwrap();
+        assert_eq!((at_hand(), has(1), has(2)), (2, true, true));
+        // There is nothing to flush, so this frees it.
+        state.flush().unwrap();
+        assert_eq!((at_hand(), has(1), has(3), has(4)), (0, true, true, false));
+    }
 }

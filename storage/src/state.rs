@@ -59,7 +59,7 @@ pub(crate) struct Layers {
     pub(crate) active: Changes,
     /// Bytes that `active` takes, about.
     pub(crate) active_bytes: usize,
-    /// On its way to disk.
+    /// On its way to disk, or there since not long ago.
     pub(crate) frozen: Option<Arc<Changes>>,
     /// What is on disk. None when the state is in memory alone.
     pub(crate) tree: Option<Tree>,
