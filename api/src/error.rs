@@ -134,8 +134,8 @@ pub enum ApiError {
         /// What it did; reads well behind its name.
         fault: Cow<'static, str>,
     },
-    /// Nobody leads, and nothing was changed.
-    #[error("the cluster has no leader at the moment; nothing was changed, try again")]
+    /// Nobody leads as far as this node knows, or what was committed is not applied here in time. Nothing was changed.
+    #[error("this node found no leader in time, or is too far behind it; nothing was changed, try again")]
     NoLeader,
     /// The answer to a change was not learnt.
     #[error("the cluster did not answer in time; the change may still take effect, look before trying again")]

@@ -343,7 +343,7 @@ mod tests {
             refusal(
                 503,
                 "no_leader",
-                "the cluster has no leader at the moment; nothing was changed, try again",
+                "this node found no leader in time, or is too far behind it; nothing was changed, try again",
             ),
         ] {
             let found = of(write(), refused);

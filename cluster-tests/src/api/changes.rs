@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_change_is_done_not_done_or_unknown() {
-        let refusal = "the cluster has no leader at the moment; nothing was changed, try again";
+        let refusal =
+            "this node found no leader in time, or is too far behind it; nothing was changed, try again";
         let request = || "PATCH /".to_owned();
         let reason = || "closed".to_owned();
         let not_sent = CallError::NotSent { request: request(), reason: reason() };
