@@ -24,6 +24,10 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 const REDO: &str = "redo";
+/// Bytes that what was flushed may take in memory until the next flush, counted as [`crate::Settings::flush_bytes`] are: what a
+/// steady load writes between two flushes, with some room. More comes of an import, or while a snapshot is written, and would
+/// only be in the way.
+const KEPT_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Calls the flusher before its time, or to its end.
 #[derive(Default)]
@@ -107,7 +111,7 @@ pub(crate) fn flush(shared: &Shared, gate: &MutexGuard<'_, ()>) -> Result<(), Er
 
 /// As [`flush`], with `pause` now and then.
 fn flush_at(shared: &Shared, _gate: &MutexGuard<'_, ()>, pause: impl FnMut()) -> Result<(), Error> {
-    let (tree, frozen, mark, before) = {
+    let (tree, frozen, bytes, mark, before) = {
         let mut layers = shared.layers.write();
         // In memory alone there is nowhere to go.
         let Some(tree) = layers.tree.clone() else { return Ok(()) };
@@ -122,9 +126,9 @@ fn flush_at(shared: &Shared, _gate: &MutexGuard<'_, ()>, pause: impl FnMut()) ->
             return Ok(());
         };
         let frozen = Arc::new(std::mem::take(&mut layers.active));
-        layers.active_bytes = 0;
+        let bytes = std::mem::take(&mut layers.active_bytes);
         let before = layers.frozen.replace(Arc::clone(&frozen));
-        (tree, frozen, mark, before)
+        (tree, frozen, bytes, mark, before)
     };
     // It may be large, and nobody is to wait while it is taken apart.
     drop(before);
@@ -134,6 +138,9 @@ fn flush_at(shared: &Shared, _gate: &MutexGuard<'_, ()>, pause: impl FnMut()) ->
     let mut layers = shared.layers.write();
     match moved {
         Ok(()) => {
+            if bytes > KEPT_BYTES_MAX {
+                layers.frozen = None;
+            }
             layers.flushed = Some(mark);
             Ok(())
         }
@@ -223,11 +230,13 @@ pub(crate) fn redo(tree: &Tree) -> Result<(), Error> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
 
-    use crate::schema::DeletedJobs;
+    use crate::schema::{DeletedJobs, ResponseBodies};
     use crate::state::State;
     use crate::{Read, Settings, Storage};
     use bytes::Bytes;
-    use domain::id::JobId;
+    use domain::execution::ResponseBody;
+    use domain::id::{ExecutionId, JobId};
+    use domain::time::Timestamp;
     use std::time::Duration;
 
     fn commit(state: &State, job: u64, mark: &'static [u8]) {
@@ -239,7 +248,11 @@ mod tests {
     #[test]
     fn what_was_flushed_last_stays_at_hand_until_the_next_flush() {
         let dir = tempfile::tempdir().unwrap();
-        let settings = Settings { flush_interval: Duration::from_secs(3_600), ..Settings::default() };
+        let settings = Settings {
+            flush_interval: Duration::from_secs(3_600),
+            flush_bytes: usize::MAX,
+            ..Settings::default()
+        };
         let state = Storage::open(dir.path(), settings).unwrap().state;
         let at_hand = || state.shared.layers.read().frozen.as_ref().map_or(0, |frozen| frozen.len());
         let has = |job| state.view().contains::<DeletedJobs>(&JobId(job)).unwrap();
@@ -254,5 +267,16 @@ mod tests {
         // There is nothing to flush, so this frees it.
         state.flush().unwrap();
         assert_eq!((at_hand(), has(1), has(3), has(4)), (0, true, true, false));
+
+        let body = ResponseBody { text: "x".repeat(1024 * 1024), truncated: false };
+        let mut txn = state.begin();
+        for secs in 0..25 {
+            let execution = ExecutionId::scheduled(JobId(5), Timestamp::from_secs(secs));
+            txn.put::<ResponseBodies>(&execution, &body).unwrap();
+        }
+        txn.commit(Bytes::from_static(b"c")).unwrap();
+        state.flush().unwrap();
+        let count = state.view().keys::<ResponseBodies>(&[], None, 100).map(|keys| keys.len()).ok();
+        assert_eq!((at_hand(), count), (0, Some(25)));
     }
 }
