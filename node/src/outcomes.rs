@@ -153,7 +153,7 @@ async fn gather<R: Report>(
 ) {
     let mut bytes: usize = waiting.iter().map(R::bytes).sum();
     let mut waits_for = GATHERED_FOR;
-    let mut waited = Duration::ZERO;
+    let began = sleeper.elapsed();
     loop {
         while waiting.len() < GATHERED_MAX
             && let Ok(next) = outcomes.try_recv()
@@ -165,12 +165,12 @@ async fn gather<R: Report>(
             waits_for = RUSH_GATHERED_FOR;
         }
         let is_enough = waits_for == GATHERED_FOR && waiting.len() >= TOGETHER_MAX;
+        let waited = sleeper.elapsed().saturating_sub(began);
         // Bodies are not left to pile up.
         if is_enough || waited >= waits_for || bytes >= BYTES_TOGETHER_MAX || stop.is_cancelled() {
             return;
         }
         sleeper.sleep(GATHERED_FOR).await;
-        waited += GATHERED_FOR;
     }
 }
 
@@ -188,10 +188,31 @@ fn together<R: Report>(waiting: &mut VecDeque<R>) -> Vec<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
     use domain::id::NodeId;
     use domain::node::Incarnation;
+    use domain::time::{Clock, Timestamp};
     use raft::command::DrainNode;
+    use std::pin::Pin;
+    use tokio::time::Instant;
+
+    /// The runtime's clock, which does not wait when it is paused.
+    struct PausedClock(Instant);
+
+    impl Clock for PausedClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::EPOCH.plus(self.elapsed())
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+
+    impl Sleeper for PausedClock {
+        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(tokio::time::sleep(duration))
+        }
+    }
 
     struct Carrying(usize);
 
@@ -222,10 +243,10 @@ mod tests {
         if stops {
             stop.cancel();
         }
-        let began = tokio::time::Instant::now();
+        let clock = PausedClock(Instant::now());
         let mut waiting = VecDeque::from([Carrying(first)]);
-        gather(&mut waiting, &mut outcomes, rush, &SystemClock::new(), &stop).await;
-        (waiting.len(), began.elapsed())
+        gather(&mut waiting, &mut outcomes, rush, &clock, &stop).await;
+        (waiting.len(), clock.elapsed())
     }
 
     #[tokio::test(start_paused = true)]
@@ -244,6 +265,7 @@ mod tests {
         check(gathered(0, &[0; 3], &rush, false).await, 4, most);
         check(gathered(0, &[0; 999], &rush, false).await, 1_000, most);
         check(gathered(0, &[0; 3], &rush, true).await, 4, 0);
+        check(gathered(0, &[0; GATHERED_MAX + 5], &rush, false).await, GATHERED_MAX, most);
         // What carries much does not wait.
         check(gathered(300_000, &[300_000], &rush, false).await, 2, 0);
     }

@@ -120,6 +120,8 @@ pub(crate) struct Word {
     pub(crate) ahead_ms: i64,
     /// Whether it has found, by an answer that was quick enough, that the two clocks differ.
     pub(crate) differs: bool,
+    /// Whether it believes its own.
+    pub(crate) is_believed: bool,
 }
 
 impl Word {
@@ -127,7 +129,11 @@ impl Word {
     pub(crate) fn of(now: Reading, heard: Duration, clock: ClockReading) -> Self {
         let theirs = Reading { wall: clock.wall, elapsed: heard }.at(now.elapsed);
         let millis = |at: Timestamp| i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-        Self { ahead_ms: millis(theirs).saturating_sub(millis(now.wall)), differs: clock.differs }
+        Self {
+            ahead_ms: millis(theirs).saturating_sub(millis(now.wall)),
+            differs: clock.differs,
+            is_believed: clock.is_believed,
+        }
     }
 
     /// Whether its clock shows about what the leader's does. A word that was long on its way seems to be behind.
@@ -152,6 +158,17 @@ pub(crate) fn judge(leader: NodeId, voters: &BTreeSet<NodeId>, words: &BTreeMap<
     // Words are on their way for a while, so they may seem to differ by more than the clocks do.
     let is_one_time = Duration::from_millis(most.abs_diff(*least)) <= CLOCK_ERROR_MAX * 2;
     if is_majority(differing.len()) && is_one_time { Comparison::Differ } else { Comparison::Unclear }
+}
+
+/// Whether a voter knows the time, since others agreed with it before `leader` was started, and it is not the leader's.
+pub(crate) fn is_known_better(
+    leader: NodeId,
+    voters: &BTreeSet<NodeId>,
+    words: &BTreeMap<NodeId, Word>,
+) -> bool {
+    let others = words.iter().filter(|(node, _)| **node != leader && voters.contains(node));
+    let believed: Vec<&Word> = others.map(|(_, word)| word).filter(|word| word.is_believed).collect();
+    believed.iter().any(|word| word.differs) && !believed.iter().any(|word| word.agrees())
 }
 
 /// Whether a majority of the voters, with `leader`, knows that its clocks are wrong, and nobody who was heard of says
@@ -221,7 +238,7 @@ mod tests {
     fn check(voters: u64, words: &[(u64, i64, bool)], expected: Comparison) {
         let voters = (1..=voters).map(NodeId).collect();
         let words = words.iter().map(|(node, ahead_ms, differs)| {
-            (NodeId(*node), Word { ahead_ms: *ahead_ms, differs: *differs })
+            (NodeId(*node), Word { ahead_ms: *ahead_ms, differs: *differs, is_believed: false })
         });
         let words: BTreeMap<_, _> = words.collect();
         assert_eq!(judge(NodeId(1), &voters, &words), expected, "{words:?}");

@@ -1,6 +1,8 @@
 //! Who has heard of whom, and when: the leader of the nodes, a node of the leader. And whose clock can be believed.
 
-use crate::belief::{Belief, ClockReading, Comparison, Reading, Word, compare, is_everybody_astray, judge};
+use crate::belief::{
+    Belief, ClockReading, Comparison, Reading, Word, compare, is_everybody_astray, is_known_better, judge,
+};
 use crate::way::Sight;
 use domain::id::NodeId;
 use domain::limits;
@@ -168,6 +170,16 @@ impl Contact {
         is_sure_leader
     }
 
+    /// Who is to lead instead of this node if its clock is wrong: the voter that is furthest of those that believe theirs.
+    pub(crate) fn successor(&self) -> Option<NodeId> {
+        let sight = (self.shared.look)();
+        let known = self.shared.known.lock();
+        let is_believed = |node| known.words.get(node).is_some_and(|(_, clock)| clock.is_believed);
+        let others = sight.members.iter().filter(|member| member.voter && member.id != self.shared.me);
+        let believed = others.filter(|member| is_believed(&member.id));
+        believed.max_by_key(|member| member.matched).map(|member| member.id)
+    }
+
     /// Notes how far the leader says that each member is.
     pub(crate) fn learn(&self, members: BTreeMap<NodeId, u64>) {
         self.shared.known.lock().told = members;
@@ -271,23 +283,27 @@ impl Contact {
                 }
                 known.words.retain(|_, (heard, _)| now.saturating_sub(*heard) < limits::NODE_TIMEOUT);
                 let heard = known.words.iter();
-                let words =
+                let words: BTreeMap<NodeId, Word> =
                     heard.map(|(node, (heard, clock))| (*node, Word::of(reading, *heard, *clock))).collect();
                 match judge(self.shared.me, &voters, &words) {
                     Comparison::Agree => known.believe(Belief::Agreed(reading), reading),
                     Comparison::Differ => known.believe(Belief::Astray, reading),
+                    Comparison::Unclear
+                        if known.belief == Belief::Unknown
+                            && is_known_better(self.shared.me, &voters, &words) =>
+                    {
+                        known.believe(Belief::Astray, reading);
+                    }
                     Comparison::Unclear => {
                         // Nobody knows the time. Somebody's has to do, once nobody is left who might know better.
-                        let has_compared = |voter: &NodeId| {
-                            *voter == self.shared.me
-                                || words.get(voter).is_some_and(|word: &Word| word.differs || word.agrees())
+                        let led = known.leads_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
+                        let is_heard_out = |voter: &NodeId| match words.get(voter) {
+                            Some(word) => word.differs || word.agrees() || led >= limits::NODE_TIMEOUT * 2,
+                            None => *voter == self.shared.me || led >= limits::NODE_TIMEOUT,
                         };
-                        let has_waited = known
-                            .leads_since
-                            .is_some_and(|since| now.saturating_sub(since) >= limits::NODE_TIMEOUT);
                         let is_first = known.belief == Belief::Unknown
-                            && !words.is_empty()
-                            && (has_waited || voters.iter().all(has_compared));
+                            && voters.iter().any(|voter| words.contains_key(voter))
+                            && voters.iter().all(is_heard_out);
                         let clocks = known.words.iter().map(|(node, (_, clock))| (*node, *clock));
                         let is_anybodys =
                             known.is_astray(reading) && is_everybody_astray(self.shared.me, &voters, clocks);
@@ -399,8 +415,12 @@ mod tests {
 
         /// A sign of life of `node`, whose clock is that far behind, and which may have compared the two by now.
         fn hear(&self, node: u64, behind: Duration, differs: bool) {
+            self.hear_of(node, behind, differs, false);
+        }
+
+        fn hear_of(&self, node: u64, behind: Duration, differs: bool, is_believed: bool) {
             let wall = self.contact.now().minus(behind);
-            let clock = ClockReading { wall, is_believed: false, differs, is_astray: false };
+            let clock = ClockReading { wall, is_believed, differs, is_astray: false };
             assert!(self.contact.hear(NodeId(node), 0, Some(clock)));
         }
 
@@ -454,6 +474,45 @@ mod tests {
         for tick in 1..=ticks {
             leader.hear(2, HOUR, true);
             assert_eq!(leader.believes(), tick == ticks, "{tick}");
+        }
+    }
+
+    #[test]
+    fn who_is_heard_at_last_is_heard_out() {
+        let leader = Leader::new();
+        let ticks = limits::NODE_TIMEOUT.as_millis() / TICK.as_millis();
+        for tick in 1..=ticks * 2 {
+            leader.hear(2, HOUR, true);
+            if tick >= ticks {
+                leader.hear(3, HOUR, false);
+            }
+            // It may never come to comparing, and is not waited for for ever.
+            assert_eq!(leader.believes(), tick == ticks * 2, "{tick}");
+        }
+    }
+
+    #[test]
+    fn a_new_leader_gives_way_to_whom_others_have_agreed_with() {
+        let leader = Leader::new();
+        leader.hear_of(2, HOUR, false, true);
+        assert!(!leader.believes() && !leader.contact.is_astray(), "it may agree");
+        leader.hear_of(2, HOUR, true, true);
+        assert!(!leader.believes() && leader.contact.is_astray());
+        assert_eq!(leader.contact.successor(), Some(NodeId(2)));
+
+        // Nobody knows better than those who agree.
+        let leader = Leader::new();
+        leader.hear_of(2, HOUR, true, true);
+        leader.hear_of(3, Duration::ZERO, false, true);
+        assert!(leader.believes());
+    }
+
+    #[test]
+    fn a_word_of_a_learner_is_no_voters() {
+        let leader = Leader::new();
+        for _ in 0..limits::NODE_TIMEOUT.as_millis() / TICK.as_millis() {
+            leader.hear(4, Duration::ZERO, false);
+            assert!(!leader.believes());
         }
     }
 }

@@ -99,7 +99,7 @@ pub(crate) async fn signs_of_life(
             if astray >= ASTRAY_TICKS {
                 astray = 0;
                 tracing::warn!("handing over leadership: the clock of this node cannot be believed");
-                if let Err(error) = way.transfer_leadership(None).await {
+                if let Err(error) = way.transfer_leadership(contact.successor()).await {
                     tracing::debug!(%error, "leadership not handed over");
                 }
             }

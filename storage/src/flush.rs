@@ -4,7 +4,8 @@
 //! one change after the other; then the tree gets the mark and is synced, and the
 //! redo file goes. After a crash a whole redo file is applied once more, and half a one means that the tree was not
 //! touched: either way the tree shows the state at one mark, an exact prefix of the log. What was frozen stays in memory until the
-//! next changes follow it, since what was written last is what is read next: executions are claimed, sent and ended within seconds.
+//! next changes follow it, unless it is large, since what was written last is what is read next: executions are claimed, sent and ended
+//! within seconds.
 //!
 //! The tree itself says whether changes are under way, so that a redo file damaged later is not taken for half a one.
 //! The redo file lies in the state directory whose changes it holds, and never meets another.
@@ -25,8 +26,8 @@ use std::thread::JoinHandle;
 
 const REDO: &str = "redo";
 /// Bytes that what was flushed may take in memory until the next flush, counted as [`crate::Settings::flush_bytes`] are: what a
-/// steady load writes between two flushes, with some room. More comes of an import, or while a snapshot is written, and would
-/// only be in the way.
+/// steady load writes between two flushes, with some room. It is more when the flusher falls behind, by an import or while a
+/// snapshot is written, and that would only be in the way.
 const KEPT_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Calls the flusher before its time, or to its end.

@@ -59,7 +59,7 @@ pub(crate) struct Layers {
     pub(crate) active: Changes,
     /// Bytes that `active` takes, about.
     pub(crate) active_bytes: usize,
-    /// On its way to disk, or there since not long ago.
+    /// On its way to disk, or there since the last flush if it is not large.
     pub(crate) frozen: Option<Arc<Changes>>,
     /// What is on disk. None when the state is in memory alone.
     pub(crate) tree: Option<Tree>,
@@ -342,14 +342,13 @@ impl State {
         let tree = snapshot::load(&self.shared.dir, &file, &self.shared.settings, number)?;
         self.shared.flushes.store(number, Ordering::SeqCst);
         let mark = tree.mark()?;
-        let old = {
+        // Taken apart once nobody waits.
+        let (_active, _frozen, old) = {
             let mut layers = self.shared.layers.write();
-            layers.active = Changes::new();
             layers.active_bytes = 0;
-            layers.frozen = None;
             layers.applied.clone_from(&mark);
             layers.flushed.clone_from(&mark);
-            layers.tree.replace(tree)
+            (std::mem::take(&mut layers.active), layers.frozen.take(), layers.tree.replace(tree))
         };
         if let Some(old) = old {
             old.destroy();
