@@ -9,7 +9,7 @@
 //! Clocks differ by some milliseconds, always; [`CLOCK_ERROR_MAX`] says from where on one counts as wrong.
 
 use domain::id::NodeId;
-use domain::limits::CLOCK_ERROR_MAX;
+use domain::limits::{CLOCK_ERROR_MAX, NODE_TIMEOUT};
 use domain::time::Timestamp;
 use proto::cluster as pb;
 use std::collections::{BTreeMap, BTreeSet};
@@ -118,10 +118,8 @@ pub(crate) fn compare(sent: Reading, received: Reading, theirs: Timestamp) -> Co
 pub(crate) struct Word {
     /// Milliseconds by which its clock was ahead of the leader's when that was heard, too low by the time it was on its way.
     pub(crate) ahead_ms: i64,
-    /// Whether it has found, by an answer that was quick enough, that the two clocks differ.
-    pub(crate) differs: bool,
-    /// Whether it believes its own.
-    pub(crate) is_believed: bool,
+    /// What it said.
+    pub(crate) clock: ClockReading,
 }
 
 impl Word {
@@ -129,29 +127,24 @@ impl Word {
     pub(crate) fn of(now: Reading, heard: Duration, clock: ClockReading) -> Self {
         let theirs = Reading { wall: clock.wall, elapsed: heard }.at(now.elapsed);
         let millis = |at: Timestamp| i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-        Self {
-            ahead_ms: millis(theirs).saturating_sub(millis(now.wall)),
-            differs: clock.differs,
-            is_believed: clock.is_believed,
-        }
+        Self { ahead_ms: millis(theirs).saturating_sub(millis(now.wall)), clock }
     }
 
     /// Whether its clock shows about what the leader's does. A word that was long on its way seems to be behind.
     pub(crate) fn agrees(&self) -> bool {
-        !self.differs && Duration::from_millis(self.ahead_ms.unsigned_abs()) <= CLOCK_ERROR_MAX
+        !self.clock.differs && Duration::from_millis(self.ahead_ms.unsigned_abs()) <= CLOCK_ERROR_MAX
     }
 }
 
 /// What the voters' words make of the clock of `leader`.
 pub(crate) fn judge(leader: NodeId, voters: &BTreeSet<NodeId>, words: &BTreeMap<NodeId, Word>) -> Comparison {
     let is_majority = |count: usize| count * 2 > voters.len();
-    let heard = || words.iter().filter(|(node, _)| **node != leader && voters.contains(node));
-    let agree = 1 + heard().filter(|(_, word)| word.agrees()).count();
+    let heard = of_others(leader, voters, words);
+    let agree = 1 + heard.clone().filter(|word| word.agrees()).count();
     if is_majority(agree) {
         return Comparison::Agree;
     }
-    let differing: Vec<i64> =
-        heard().filter(|(_, word)| word.differs).map(|(_, word)| word.ahead_ms).collect();
+    let differing: Vec<i64> = heard.filter(|word| word.clock.differs).map(|word| word.ahead_ms).collect();
     let (Some(least), Some(most)) = (differing.iter().min(), differing.iter().max()) else {
         return Comparison::Unclear;
     };
@@ -166,9 +159,25 @@ pub(crate) fn is_known_better(
     voters: &BTreeSet<NodeId>,
     words: &BTreeMap<NodeId, Word>,
 ) -> bool {
-    let others = words.iter().filter(|(node, _)| **node != leader && voters.contains(node));
-    let believed: Vec<&Word> = others.map(|(_, word)| word).filter(|word| word.is_believed).collect();
-    believed.iter().any(|word| word.differs) && !believed.iter().any(|word| word.agrees())
+    let mut believed = of_others(leader, voters, words).filter(|word| word.clock.is_believed);
+    believed.clone().any(|word| word.clock.differs) && !believed.any(Word::agrees)
+}
+
+/// Whether nobody is left who might know better than a `leader` that has been for so long: somebody was heard of, and each voter
+/// has compared clocks with it, or has been silent for as long as one that is alive may be. One that speaks and has not compared
+/// may never come to it, and has twice as long.
+pub(crate) fn is_heard_out(
+    leader: NodeId,
+    voters: &BTreeSet<NodeId>,
+    words: &BTreeMap<NodeId, Word>,
+    led: Duration,
+) -> bool {
+    let mut others = voters.iter().filter(|voter| **voter != leader).map(|voter| words.get(voter));
+    others.clone().any(|word| word.is_some())
+        && others.all(|word| match word {
+            Some(word) => word.clock.differs || word.agrees() || led >= NODE_TIMEOUT * 2,
+            None => led >= NODE_TIMEOUT,
+        })
 }
 
 /// Whether a majority of the voters, with `leader`, knows that its clocks are wrong, and nobody who was heard of says
@@ -176,10 +185,20 @@ pub(crate) fn is_known_better(
 pub(crate) fn is_everybody_astray(
     leader: NodeId,
     voters: &BTreeSet<NodeId>,
-    clocks: impl Iterator<Item = (NodeId, ClockReading)>,
+    words: &BTreeMap<NodeId, Word>,
 ) -> bool {
-    let others: Vec<_> = clocks.filter(|(node, _)| *node != leader && voters.contains(node)).collect();
-    (1 + others.len()) * 2 > voters.len() && others.iter().all(|(_, clock)| clock.is_astray)
+    let mut others = of_others(leader, voters, words);
+    (1 + others.clone().count()) * 2 > voters.len() && others.all(|word| word.clock.is_astray)
+}
+
+/// What the voters beside `leader` said.
+fn of_others<'a>(
+    leader: NodeId,
+    voters: &'a BTreeSet<NodeId>,
+    words: &'a BTreeMap<NodeId, Word>,
+) -> impl Iterator<Item = &'a Word> + Clone {
+    let others = words.iter().filter(move |(node, _)| **node != leader && voters.contains(node));
+    others.map(|(_, word)| word)
 }
 
 fn distance(one: Timestamp, other: Timestamp) -> Duration {
@@ -238,7 +257,8 @@ mod tests {
     fn check(voters: u64, words: &[(u64, i64, bool)], expected: Comparison) {
         let voters = (1..=voters).map(NodeId).collect();
         let words = words.iter().map(|(node, ahead_ms, differs)| {
-            (NodeId(*node), Word { ahead_ms: *ahead_ms, differs: *differs, is_believed: false })
+            let clock = ClockReading { wall: NOON, is_believed: false, differs: *differs, is_astray: false };
+            (NodeId(*node), Word { ahead_ms: *ahead_ms, clock })
         });
         let words: BTreeMap<_, _> = words.collect();
         assert_eq!(judge(NodeId(1), &voters, &words), expected, "{words:?}");
@@ -280,8 +300,9 @@ mod tests {
         let (right, wrong, new) = (clock(true, false), clock(false, true), clock(false, false));
         let check = |voters: u64, clocks: &[(u64, ClockReading)], expected| {
             let voters = (1..=voters).map(NodeId).collect();
-            let clocks = clocks.iter().map(|(node, clock)| (NodeId(*node), *clock));
-            assert_eq!(is_everybody_astray(NodeId(1), &voters, clocks), expected);
+            let words =
+                clocks.iter().map(|(node, clock)| (NodeId(*node), Word { ahead_ms: 0, clock: *clock }));
+            assert_eq!(is_everybody_astray(NodeId(1), &voters, &words.collect()), expected);
         };
         check(3, &[(2, wrong)], true);
         check(3, &[(2, wrong), (3, wrong)], true);

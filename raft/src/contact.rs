@@ -1,7 +1,8 @@
 //! Who has heard of whom, and when: the leader of the nodes, a node of the leader. And whose clock can be believed.
 
 use crate::belief::{
-    Belief, ClockReading, Comparison, Reading, Word, compare, is_everybody_astray, is_known_better, judge,
+    Belief, ClockReading, Comparison, Reading, Word, compare, is_everybody_astray, is_heard_out,
+    is_known_better, judge,
 };
 use crate::way::Sight;
 use domain::id::NodeId;
@@ -297,16 +298,10 @@ impl Contact {
                     Comparison::Unclear => {
                         // Nobody knows the time. Somebody's has to do, once nobody is left who might know better.
                         let led = known.leads_since.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-                        let is_heard_out = |voter: &NodeId| match words.get(voter) {
-                            Some(word) => word.differs || word.agrees() || led >= limits::NODE_TIMEOUT * 2,
-                            None => *voter == self.shared.me || led >= limits::NODE_TIMEOUT,
-                        };
                         let is_first = known.belief == Belief::Unknown
-                            && voters.iter().any(|voter| words.contains_key(voter))
-                            && voters.iter().all(is_heard_out);
-                        let clocks = known.words.iter().map(|(node, (_, clock))| (*node, *clock));
+                            && is_heard_out(self.shared.me, &voters, &words, led);
                         let is_anybodys =
-                            known.is_astray(reading) && is_everybody_astray(self.shared.me, &voters, clocks);
+                            known.is_astray(reading) && is_everybody_astray(self.shared.me, &voters, &words);
                         if is_first || is_anybodys {
                             known.believe(Belief::Agreed(reading), reading);
                         }
