@@ -3,7 +3,8 @@
 use domain::time::{Clock, Timestamp};
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// A clock that loops can wait by.
 pub trait Sleeper: Clock {

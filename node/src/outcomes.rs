@@ -91,18 +91,18 @@ impl<R: Report> Recorder<R> {
 
     /// Runs until `stop`, and then until everything handed over is recorded.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        let mut waiting = VecDeque::with_capacity(TOGETHER_MAX);
         loop {
-            tokio::select! {
+            let first = tokio::select! {
                 biased;
-                Some(first) = self.outcomes.recv() => waiting.push_back(first),
+                Some(first) = self.outcomes.recv() => first,
                 () = stop.cancelled(), if !self.outcomes.is_closed() => {
                     self.outcomes.close();
                     continue;
                 }
                 else => break,
-            }
-            gather(&mut waiting, &mut self.outcomes, &self.rush, self.sleeper.as_ref(), &stop).await;
+            };
+            let mut waiting =
+                gather(first, &mut self.outcomes, &self.rush, self.sleeper.as_ref(), &stop).await;
             // One proposal after the other: what is to be sent goes before what was.
             while !waiting.is_empty() {
                 self.propose(together(&mut waiting)).await;
@@ -143,15 +143,16 @@ impl<R: Report> Recorder<R> {
     }
 }
 
-/// Lets others join what waits, until they make a proposal or have had their time.
+/// Lets others join the first, until they make a proposal or have had their time.
 async fn gather<R: Report>(
-    waiting: &mut VecDeque<R>,
+    first: R,
     outcomes: &mut mpsc::Receiver<R>,
     rush: &Rush,
     sleeper: &dyn Sleeper,
     stop: &CancellationToken,
-) {
-    let mut bytes: usize = waiting.iter().map(R::bytes).sum();
+) -> VecDeque<R> {
+    let mut bytes = first.bytes();
+    let mut waiting = VecDeque::from([first]);
     let mut waits_for = GATHERED_FOR;
     let began = sleeper.elapsed();
     loop {
@@ -168,7 +169,7 @@ async fn gather<R: Report>(
         let waited = sleeper.elapsed().saturating_sub(began);
         // Bodies are not left to pile up.
         if is_enough || waited >= waits_for || bytes >= BYTES_TOGETHER_MAX || stop.is_cancelled() {
-            return;
+            return waiting;
         }
         sleeper.sleep(GATHERED_FOR).await;
     }
@@ -188,31 +189,11 @@ fn together<R: Report>(waiting: &mut VecDeque<R>) -> Vec<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
     use domain::id::NodeId;
     use domain::node::Incarnation;
-    use domain::time::{Clock, Timestamp};
+    use domain::time::Clock;
     use raft::command::DrainNode;
-    use std::pin::Pin;
-    use tokio::time::Instant;
-
-    /// The runtime's clock, which does not wait when it is paused.
-    struct PausedClock(Instant);
-
-    impl Clock for PausedClock {
-        fn now(&self) -> Timestamp {
-            Timestamp::EPOCH.plus(self.elapsed())
-        }
-
-        fn elapsed(&self) -> Duration {
-            self.0.elapsed()
-        }
-    }
-
-    impl Sleeper for PausedClock {
-        fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(tokio::time::sleep(duration))
-        }
-    }
 
     struct Carrying(usize);
 
@@ -243,9 +224,8 @@ mod tests {
         if stops {
             stop.cancel();
         }
-        let clock = PausedClock(Instant::now());
-        let mut waiting = VecDeque::from([Carrying(first)]);
-        gather(&mut waiting, &mut outcomes, rush, &clock, &stop).await;
+        let clock = SystemClock::new();
+        let waiting = gather(Carrying(first), &mut outcomes, rush, &clock, &stop).await;
         (waiting.len(), clock.elapsed())
     }
 
