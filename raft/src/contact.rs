@@ -56,6 +56,17 @@ struct Known {
     words: BTreeMap<NodeId, (Duration, ClockReading)>,
 }
 
+/// What becomes of a sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hearing {
+    /// It is not for this node to hear.
+    NotLeader,
+    /// The node counts as alive.
+    Counted,
+    /// The node's clock is wrong. It is as good as silent, so that what it holds goes to others.
+    Discounted,
+}
+
 impl std::fmt::Debug for Contact {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Contact").field("since_leader", &self.since_leader()).finish_non_exhaustive()
@@ -158,17 +169,17 @@ impl Contact {
     }
 
     /// Notes that `node` is alive and has applied the log that far, if this node leads and a quorum has confirmed it lately.
-    /// Otherwise it is not for this node to hear, and the answer is false.
-    ///
-    /// One whose clock is wrong is as good as silent, so that what it holds goes to others.
     #[must_use]
-    pub fn hear(&self, node: NodeId, applied: u64, clock: Option<ClockReading>) -> bool {
-        let is_sure_leader = self.is_sure_leader();
-        if is_sure_leader && self.hear_clock(node, clock) {
-            let now = self.shared.clock.elapsed();
-            self.shared.known.lock().heard.insert(node, (now, applied));
+    pub fn hear(&self, node: NodeId, applied: u64, clock: Option<ClockReading>) -> Hearing {
+        if !self.is_sure_leader() {
+            return Hearing::NotLeader;
         }
-        is_sure_leader
+        if !self.hear_clock(node, clock) {
+            return Hearing::Discounted;
+        }
+        let now = self.shared.clock.elapsed();
+        self.shared.known.lock().heard.insert(node, (now, applied));
+        Hearing::Counted
     }
 
     /// Who is to lead instead of this node if its clock is wrong: the voter that is furthest of those that believe theirs.
@@ -416,7 +427,7 @@ mod tests {
         fn hear_of(&self, node: u64, behind: Duration, differs: bool, is_believed: bool) {
             let wall = self.contact.now().minus(behind);
             let clock = ClockReading { wall, is_believed, differs, is_astray: false };
-            assert!(self.contact.hear(NodeId(node), 0, Some(clock)));
+            assert_ne!(self.contact.hear(NodeId(node), 0, Some(clock)), Hearing::NotLeader);
         }
 
         /// Whether the leader believes its clock one tick later.
@@ -443,6 +454,22 @@ mod tests {
         leader.hear(2, HOUR, true);
         leader.hear(3, HOUR, true);
         assert!(!leader.believes() && leader.contact.is_astray());
+    }
+
+    /// By what it said last, its clock is wrong, even if it has been put right and the node is about to find out.
+    #[test]
+    fn a_node_counts_as_alive_once_it_says_that_its_clock_is_right() {
+        let leader = Leader::new();
+        let hear = |node, behind, differs| {
+            let wall = leader.contact.now().minus(behind);
+            let clock = ClockReading { wall, is_believed: false, differs, is_astray: true };
+            leader.contact.hear(NodeId(node), 0, Some(clock))
+        };
+        assert_eq!(hear(2, HOUR, true), Hearing::Discounted);
+        assert_eq!(hear(2, Duration::ZERO, true), Hearing::Discounted);
+        assert!(leader.contact.live(HOUR).is_empty());
+        assert_eq!(hear(2, Duration::ZERO, false), Hearing::Counted);
+        assert_eq!(leader.contact.live(HOUR), BTreeSet::from([NodeId(2)]));
     }
 
     #[test]

@@ -36,7 +36,7 @@ mod way; // the seam below which simulations begin
 pub use belief::ClockReading;
 pub use belonging::Dismissed;
 pub use changes::ChangesReceiver;
-pub use contact::Contact;
+pub use contact::{Contact, Hearing};
 pub use digest::Position;
 pub use error::{ProposeError, ReadError, ServiceError, StartError, TransferError};
 pub use log_store::LogStore;

@@ -182,17 +182,18 @@ impl Office {
         refusal
     }
 
-    /// What this node answers to a sign of life of `node` while it leads.
-    pub(crate) fn heard(&self, node: NodeId) -> ping_response::Heard {
+    /// What this node answers to a sign of life of `node` that it has heard.
+    pub(crate) fn heard(&self, node: NodeId, discounted: bool) -> ping_response::Heard {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let progress = |(node, matched): (&u64, &Option<LogId>)| ping_response::Progress {
             node: *node,
             matched: matched.as_ref().map_or(0, |id| id.index),
         };
         ping_response::Heard {
-            committed: metrics.last_applied.map_or(0, |id| id.index),
+            log_end: metrics.last_log_index.unwrap_or_default(),
             members: metrics.replication.iter().flatten().map(progress).collect(),
             clock: Some(self.contact.clock_for(node).into()),
+            discounted,
         }
     }
 
@@ -281,13 +282,14 @@ impl Way for Office {
             let answer = tokio::time::timeout(patience, asked).await.ok()?;
             match answer.inspect_err(|status| self.belonging.heed(status)).ok()?.into_inner().result? {
                 ping_response::Result::Heard(heard) => Some(Heard {
-                    committed: heard.committed,
+                    log_end: heard.log_end,
                     members: heard
                         .members
                         .iter()
                         .map(|member| (NodeId(member.node), member.matched))
                         .collect(),
                     clock: heard.clock.map(Into::into),
+                    discounted: heard.discounted,
                 }),
                 ping_response::Result::NotLeader(_) => None,
             }

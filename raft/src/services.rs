@@ -112,9 +112,14 @@ pub(crate) async fn signs_of_life(
         let Some(heard) = way.ping(leader, now_applied, clock, patience).await else { continue };
         let is_believed = contact.compare(leader, sent, heard.clock);
         contact.learn(heard.members);
+        if heard.discounted {
+            // It may find its clock right now, but for the leader it is silent until it has said so.
+            continue;
+        }
         // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
-        // holds was given to others. It is in touch only once it has applied that.
-        let caught_up = applied.wait_for(|applied| *applied >= heard.committed);
+        // holds was given to others. It is in touch only once it has applied that. The leader itself may be slow to apply it,
+        // and one that is new may not know yet that it is committed.
+        let caught_up = applied.wait_for(|applied| *applied >= heard.log_end);
         if timeout(patience, caught_up).await.is_ok_and(|applied| applied.is_ok()) && is_believed {
             contact.leader_answered(sent.elapsed);
         }

@@ -45,12 +45,14 @@ pub struct Sight {
 /// What a leader says that has heard a sign of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// Index of the last entry that it has applied.
-    pub committed: u64,
+    /// Index of the last entry in its log: what is committed, by whomever, lies before.
+    pub log_end: u64,
     /// How far each member is, as far as it knows.
     pub members: BTreeMap<NodeId, u64>,
     /// What it says of its clock, if it does.
     pub clock: Option<ClockReading>,
+    /// Whether it counts the node as silent all the same, since it says that its clock is wrong.
+    pub discounted: bool,
 }
 
 /// The way to whoever leads. Cheap to ask; what takes time is a future that may be dropped.

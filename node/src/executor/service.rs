@@ -172,9 +172,12 @@ impl<C: Client> Executor<C> {
                 Some(attempt) = attempts.join_next() => pass_on(attempt, &mut places)?,
                 () = stop.cancelled(), if !self.orders.is_closed() => self.orders.close(),
                 // No order comes any more, and nothing is under way, so nothing waits either.
-                else => return Ok(()),
+                else => break,
             }
         }
+        // Whoever gave orders may be gone before this is told to end.
+        stop.cancelled().await;
+        Ok(())
     }
 
     fn attempt(&self, order: Order) -> impl Future<Output = Result<(), storage::Error>> + Send + use<C> {

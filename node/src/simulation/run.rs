@@ -339,7 +339,7 @@ impl Driver {
             Step::Transfer => {
                 let mut world = self.world.lock();
                 if let Some(leader) = world.leader {
-                    world.transfer(leader);
+                    world.transfer(leader, None);
                 }
             }
             Step::Reload { who } => {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use domain::id::NodeId;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use raft::{ClockReading, Granted, Heard, Refused, Sight, Take, TransferError, Way};
+use raft::{ClockReading, Granted, Heard, Hearing, Refused, Sight, Take, TransferError, Way};
 use std::future::pending;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -123,16 +123,22 @@ impl Way for SimWay {
                 if !self.knock(leader).await {
                     return None;
                 }
-                let (contact, committed) = {
+                let (contact, log_end) = {
                     let mut world = self.world.lock();
-                    let peer = world.peer(leader);
-                    (peer.contact.clone()?, peer.applied)
+                    let log_end = world.log_end(leader);
+                    (world.peer(leader).contact.clone()?, log_end)
                 };
                 // It looks at the world itself.
-                let heard = contact.hear(self.me, applied, Some(clock));
+                let hearing = contact.hear(self.me, applied, Some(clock));
                 let clock = Some(contact.clock_for(self.me));
                 self.travel(leader, self.me).await;
-                heard.then(|| Heard { committed, clock, ..Heard::default() })
+                let discounted = hearing == Hearing::Discounted;
+                (hearing != Hearing::NotLeader).then(|| Heard {
+                    log_end,
+                    clock,
+                    discounted,
+                    ..Heard::default()
+                })
             };
             timeout(patience, asked).await.ok().flatten()
         }
@@ -144,10 +150,13 @@ impl Way for SimWay {
         std::future::ready(None).boxed()
     }
 
-    fn transfer_leadership(&self, _: Option<NodeId>) -> BoxFuture<'_, Result<Option<NodeId>, TransferError>> {
+    fn transfer_leadership(
+        &self,
+        to: Option<NodeId>,
+    ) -> BoxFuture<'_, Result<Option<NodeId>, TransferError>> {
         async move {
             sleep(Duration::from_millis(20)).await;
-            if self.world.lock().transfer(self.me) { Ok(None) } else { Err(TransferError::NotLeader) }
+            if self.world.lock().transfer(self.me, to) { Ok(None) } else { Err(TransferError::NotLeader) }
         }
         .boxed()
     }

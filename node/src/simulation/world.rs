@@ -303,15 +303,18 @@ impl World {
         }
     }
 
-    /// Leadership goes over at once to somebody who is not far behind.
-    pub(super) fn transfer(&mut self, from: NodeId) -> bool {
+    /// Leadership goes over at once to `successor`, or to somebody who is not far behind.
+    pub(super) fn transfer(&mut self, from: NodeId, successor: Option<NodeId>) -> bool {
         if self.leader != Some(from) || !self.works() {
             return false;
         }
-        let others =
-            self.peers.keys().copied().filter(|node| {
-                *node != from && self.peers[node].filled_at.is_none() && self.has_quorum(*node)
-            });
+        let may = |node: &NodeId| {
+            *node != from
+                && successor.is_none_or(|successor| successor == *node)
+                && self.peers[node].filled_at.is_none()
+                && self.has_quorum(*node)
+        };
+        let others = self.peers.keys().copied().filter(may);
         let Some(successor) = others.max_by_key(|node| self.peers[node].applied) else { return false };
         self.commit(u64::MAX);
         self.step_down(from);
@@ -374,6 +377,13 @@ impl World {
 
     pub(super) fn committed(&self) -> u64 {
         self.log.len() as u64
+    }
+
+    /// Index of the last entry that a leader has appended.
+    pub(super) fn log_end(&self, leader: NodeId) -> u64 {
+        let peer = &self.peers[&leader];
+        let committed = if self.leader == Some(leader) { self.committed() } else { peer.known };
+        committed + peer.appended.len() as u64
     }
 
     /// A leader takes a proposal, if it thinks that it leads. What comes of it is known later.

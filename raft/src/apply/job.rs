@@ -20,7 +20,8 @@ pub(super) fn create(context: &mut Context<'_, '_>, command: CreateJob) -> Resul
     if !context.txn.contains::<Accounts>(&job.account)? {
         return Ok(Err(Rejection::NoSuchAccount));
     }
-    if context.txn.contains::<Jobs>(&job.id)? || context.txn.contains::<DeletedJobs>(&job.id)? {
+    // A job and its state come and go together, and a state lies on a far smaller page, most of which are not in memory.
+    if context.txn.contains::<JobStates>(&job.id)? || context.txn.contains::<DeletedJobs>(&job.id)? {
         return Ok(Err(Rejection::Exists));
     }
     let mut usage = context.txn.get::<AccountUsage>(&job.account)?.unwrap_or_default();

@@ -5,6 +5,7 @@ use super::auth::Doorkeeper;
 use super::backup::BackupService;
 use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, convert};
 use crate::codec;
+use crate::contact::Hearing;
 use crate::error::ServiceError;
 use crate::members::Members;
 use crate::office::Office;
@@ -264,10 +265,13 @@ impl Cluster for ClusterService {
         use ping_response::Result;
         let PingRequest { node, applied, clock, .. } = request.into_inner();
         let node = NodeId(node);
-        let result = if self.office.contact.hear(node, applied, clock.map(Into::into)) {
-            Result::Heard(self.office.heard(node))
-        } else {
-            Result::NotLeader(not_leader(self.office.leader().filter(|leader| *leader != self.office.me)))
+        let result = match self.office.contact.hear(node, applied, clock.map(Into::into)) {
+            Hearing::Counted => Result::Heard(self.office.heard(node, false)),
+            Hearing::Discounted => Result::Heard(self.office.heard(node, true)),
+            Hearing::NotLeader => {
+                let leader = self.office.leader().filter(|leader| *leader != self.office.me);
+                Result::NotLeader(not_leader(leader))
+            }
         };
         Ok(Response::new(PingResponse { result: Some(result) }))
     }

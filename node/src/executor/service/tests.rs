@@ -255,6 +255,21 @@ async fn a_retry_comes_no_sooner_than_the_target_asks() {
     assert_eq!(retry_at, Some(attempt.finished_at.plus(Duration::from_secs(120))));
 }
 
+/// The scheduler ends before the executor is told to, and an end before that stops the node.
+#[tokio::test]
+async fn it_ends_when_it_is_told_to_and_not_when_nobody_is_left_to_give_orders() {
+    let (recorder, _outcomes) = RecorderHandle::for_test(Holding::default());
+    let may_start: MayStart = Arc::new(|_, _, _| Ok(()));
+    let (executor, handle) =
+        executor(&Book::default(), may_start, recorder, Holding::default(), Bounds::default());
+    drop(handle);
+    let stop = CancellationToken::new();
+    let mut running = std::pin::pin!(executor.run(stop.clone()));
+    assert!(futures::poll!(running.as_mut()).is_pending());
+    stop.cancel();
+    timeout(SOON, running).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_state_that_cannot_be_read_ends_the_executor() {
     let may_start: MayStart =
