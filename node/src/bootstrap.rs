@@ -175,7 +175,11 @@ pub async fn run(
     }
     let (api_addr, rpc_addr) = (listeners.api.local_addr()?, listeners.rpc.local_addr()?);
     raft::level::must_support(&storage.state)?;
-    let session = mint_session(&storage.state, node, clock.as_ref(), rand::random())?;
+    let session = {
+        let last = storage.state.last_session()?;
+        mint_session(&storage.state, last, node, clock.as_ref(), rand::random())?
+    };
+    storage.state.set_last_session(session)?;
     let raft_settings = raft::Settings { ping_interval, ..raft_settings(&settings, session) };
     let (cluster, changes, services) =
         Cluster::start(raft_settings, storage.clone(), Arc::clone(&clock), listeners.rpc).await?;
@@ -467,9 +471,11 @@ fn stand(cluster: &Cluster, node: NodeId, claim_ahead: Duration) -> Stand {
     })
 }
 
-/// Names this process: later starts of a node have higher sessions, also when its clock was set back.
+/// Names this process: later starts of a node have higher sessions, also when its clock was set back and the state does not
+/// know yet of the `last` process on this disk.
 pub(crate) fn mint_session(
     state: &State,
+    last: Option<SessionId>,
     node: NodeId,
     clock: &dyn Clock,
     random: u32,
@@ -477,8 +483,9 @@ pub(crate) fn mint_session(
     const RANDOM_BITS: u32 = 20;
     let random = u64::from(random >> (u32::BITS - RANDOM_BITS));
     let minted = clock.now().as_millis() << RANDOM_BITS | random;
-    let known = state.view().get::<Nodes>(&node)?.map_or(0, |known| known.session.0);
-    Ok(SessionId(minted.max(known.saturating_add(1))))
+    let known = state.view().get::<Nodes>(&node)?.map(|known| known.session);
+    let earlier = known.max(last).map_or(0, |session| session.0);
+    Ok(SessionId(minted.max(earlier.saturating_add(1))))
 }
 
 /// What jobs may call. What nodes say to each other is not for outsiders, and a job that calls the API of

@@ -9,7 +9,7 @@ use domain::id::NodeId;
 use domain::limits;
 use domain::time::{Clock, Timestamp};
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +33,11 @@ struct Shared {
 
 #[derive(Default)]
 struct Known {
-    /// When the last sign of life was sent that a leader has answered, by the clock's elapsed time.
+    /// When the last sign of life was sent that a leader has answered, by the clock's elapsed time, and whose answer this node has
+    /// caught up with.
     leader_heard: Option<Duration>,
+    /// When signs of life were sent whose answers it has not caught up with, and how far it has to apply the log for that.
+    behind: VecDeque<(Duration, u64)>,
     /// Since when this node leads in `term`, as far as it has noticed.
     leads_since: Option<Duration>,
     /// The term of the office that what follows was learned in.
@@ -256,10 +259,27 @@ impl Contact {
         known.holds(received)
     }
 
-    /// Notes that a leader has answered what was sent at `sent`.
-    pub(crate) fn leader_answered(&self, sent: Duration) {
+    /// Notes that a leader whose log ended at `log_end` has answered what was sent at `sent`. This node is in touch as of then once
+    /// it has applied that far: what it holds by its state may have been given to others by what is committed. However long that
+    /// takes; a log that grows faster than it is applied moves on with each answer.
+    pub(crate) fn leader_answered(&self, sent: Duration, log_end: u64, applied: u64) {
         let mut known = self.shared.known.lock();
-        known.leader_heard = known.leader_heard.max(Some(sent));
+        // Of no use are those too old, and those that take longer than this one: the log of a new leader may end before the old one's.
+        known
+            .behind
+            .retain(|(before, end)| *end < log_end && sent.saturating_sub(*before) < limits::NODE_TIMEOUT);
+        known.behind.push_back((sent, log_end));
+        known.catch_up(applied);
+    }
+
+    /// Whether this node has not caught up yet with what a leader has answered.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.shared.known.lock().behind.is_empty()
+    }
+
+    /// Notes how far this node has applied the log.
+    pub(crate) fn has_applied(&self, applied: u64) {
+        self.shared.known.lock().catch_up(applied);
     }
 
     /// Follows this node's own office: to be called as often as signs of life are sent.
@@ -331,6 +351,12 @@ impl Known {
     /// Since when this node holds the office that it has by `sight`; `None` when it has none, or has not noticed yet.
     fn leads_since(&self, sight: &Sight) -> Option<Duration> {
         self.leads_since.filter(|_| sight.since_quorum.is_some() && self.term == sight.term)
+    }
+
+    fn catch_up(&mut self, applied: u64) {
+        while let Some((sent, _)) = self.behind.pop_front_if(|(_, log_end)| *log_end <= applied) {
+            self.leader_heard = self.leader_heard.max(Some(sent));
+        }
     }
 
     /// Whether this node's wall clock can be believed as it is `now`.
@@ -454,6 +480,26 @@ mod tests {
         leader.hear(2, HOUR, true);
         leader.hear(3, HOUR, true);
         assert!(!leader.believes() && leader.contact.is_astray());
+    }
+
+    #[test]
+    fn a_node_is_in_touch_as_of_what_it_has_caught_up_with() {
+        let Leader { contact, elapsed } = Leader::new();
+        let began = *elapsed.lock();
+        let since = |contact: &Contact| contact.since_leader().unwrap();
+        contact.leader_answered(began + TICK, 100, 100);
+        *elapsed.lock() = began + TICK * 4;
+        assert_eq!((since(&contact), contact.is_behind()), (TICK * 3, false));
+        contact.leader_answered(began + TICK * 2, 200, 150);
+        contact.leader_answered(began + TICK * 3, 300, 199);
+        assert_eq!((since(&contact), contact.is_behind()), (TICK * 3, true));
+        contact.has_applied(299);
+        assert_eq!((since(&contact), contact.is_behind()), (TICK * 2, true));
+        // Of what the old leader had, the end is gone.
+        contact.leader_answered(began + TICK * 4, 250, 240);
+        assert_eq!(since(&contact), TICK * 2);
+        contact.has_applied(250);
+        assert_eq!((since(&contact), contact.is_behind()), (Duration::ZERO, false));
     }
 
     /// By what it said last, its clock is wrong, even if it has been put right and the node is about to find out.

@@ -190,7 +190,8 @@ impl Office {
             matched: matched.as_ref().map_or(0, |id| id.index),
         };
         ping_response::Heard {
-            log_end: metrics.last_log_index.unwrap_or_default(),
+            // The metrics may be a moment old, and what is applied is of their log as well.
+            log_end: metrics.last_log_index.max(metrics.last_applied.map(|id| id.index)).unwrap_or_default(),
             members: metrics.replication.iter().flatten().map(progress).collect(),
             clock: Some(self.contact.clock_for(node).into()),
             discounted,

@@ -82,7 +82,14 @@ pub(crate) async fn signs_of_life(
     let mut astray = 0;
     let mut asked: Option<Instant> = None;
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            biased;
+            _ = ticks.tick() => {}
+            Ok(()) = applied.changed(), if contact.is_behind() => {
+                contact.has_applied(*applied.borrow_and_update());
+                continue;
+            }
+        }
         contact.follow_office();
         let leader = way.leader();
         // A learner holds the last leader it heard of for the leader for as long as it hears of no other.
@@ -116,12 +123,11 @@ pub(crate) async fn signs_of_life(
             // It may find its clock right now, but for the leader it is silent until it has said so.
             continue;
         }
-        // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
-        // holds was given to others. It is in touch only once it has applied that. The leader itself may be slow to apply it,
-        // and one that is new may not know yet that it is committed.
-        let caught_up = applied.wait_for(|applied| *applied >= heard.log_end);
-        if timeout(patience, caught_up).await.is_ok_and(|applied| applied.is_ok()) && is_believed {
-            contact.leader_answered(sent.elapsed);
+        if is_believed {
+            // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
+            // holds was given to others. The leader itself may be slow to apply that, and one that is new may not know yet that it
+            // is committed, so what counts is where its log ends.
+            contact.leader_answered(sent.elapsed, heard.log_end, *applied.borrow_and_update());
         }
     }
 }
@@ -361,8 +367,127 @@ pub(crate) async fn watch_state(state: State, stop: CancellationToken) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::belief::ClockReading;
+    use crate::error::TransferError;
+    use crate::quotas::{Granted, Take};
+    use crate::way::{Heard, Refused, Sight};
     use bytes::Bytes;
+    use domain::node::SessionId;
+    use domain::time::{Clock, Timestamp};
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+    use std::sync::atomic::AtomicBool;
     use storage::Storage;
+
+    const NOON: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    /// Counts from when it was made, as the runtime does.
+    struct Since(Instant);
+
+    impl Clock for Since {
+        fn now(&self) -> Timestamp {
+            NOON.plus(self.elapsed())
+        }
+
+        fn elapsed(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+
+    /// Node 2 leads and answers all. Its log grows by an entry each millisecond.
+    struct Leader {
+        clock: Arc<Since>,
+        discounts: AtomicBool,
+    }
+
+    impl Leader {
+        fn log_end(&self) -> u64 {
+            1 + u64::try_from(self.clock.elapsed().as_millis()).unwrap()
+        }
+    }
+
+    impl Way for Leader {
+        fn sight(&self) -> Sight {
+            Sight { leader: Some(NodeId(2)), ..Sight::default() }
+        }
+
+        fn propose_to(&self, _: NodeId, _: Bytes) -> BoxFuture<'_, Result<u64, Refused>> {
+            unreachable!("nothing is proposed")
+        }
+
+        fn read_index_of(&self, _: NodeId) -> BoxFuture<'_, Result<u64, Refused>> {
+            unreachable!("nothing is read")
+        }
+
+        fn ping(
+            &self,
+            leader: NodeId,
+            _: u64,
+            clock: ClockReading,
+            _: Duration,
+        ) -> BoxFuture<'_, Option<Heard>> {
+            assert_eq!(leader, NodeId(2));
+            let discounted = self.discounts.load(Ordering::Relaxed);
+            let clock = Some(ClockReading { is_believed: true, ..clock });
+            let heard = Heard { log_end: self.log_end(), clock, discounted, ..Heard::default() };
+            std::future::ready(Some(heard)).boxed()
+        }
+
+        fn take(&self, _: Take) -> BoxFuture<'_, Option<Granted>> {
+            unreachable!("nothing is asked for")
+        }
+
+        fn transfer_leadership(
+            &self,
+            _: Option<NodeId>,
+        ) -> BoxFuture<'_, Result<Option<NodeId>, TransferError>> {
+            unreachable!("it is another's")
+        }
+
+        fn shutdown(&self) -> BoxFuture<'_, ()> {
+            std::future::ready(()).boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_applies_late_is_in_touch_and_one_that_is_discounted_is_not() {
+        const LATE: Duration = Duration::from_millis(700);
+        let clock = Arc::new(Since(Instant::now()));
+        let leader = Leader { clock: Arc::clone(&clock), discounts: AtomicBool::new(false) };
+        let look: crate::contact::Look = Arc::new(|| Sight { leader: Some(NodeId(2)), ..Sight::default() });
+        let settings = Settings::new(NodeId(1), SessionId(1), BTreeMap::new(), crate::Secret::new(""));
+        let contact = Contact::new(NodeId(1), clock, look, settings.lease());
+        let (applies, applied) = watch::channel(0);
+        let scenario = async {
+            let go_on = async |rounds: u64| {
+                for _ in 0..rounds {
+                    sleep(Duration::from_millis(10)).await;
+                    applies.send_replace(leader.log_end().saturating_sub(LATE.as_millis() as u64));
+                }
+            };
+            go_on(60).await;
+            assert_eq!(contact.since_leader(), None, "it knows nothing of all that the leader has");
+            for _ in 0..100 {
+                go_on(3).await;
+                let since = contact.since_leader();
+                assert!(since.is_none_or(|since| since <= LATE + settings.ping_interval * 2), "{since:?}");
+            }
+            assert!(
+                contact.since_leader().is_some_and(|since| since >= LATE),
+                "{:?}",
+                contact.since_leader()
+            );
+            leader.discounts.store(true, Ordering::Relaxed);
+            let before = contact.since_leader().unwrap();
+            go_on(300).await;
+            let after = contact.since_leader().unwrap();
+            assert!(after > before + Duration::from_secs(2), "{before:?} {after:?}");
+        };
+        tokio::select! {
+            () = signs_of_life(&leader, &contact, &settings, applied) => unreachable!("it never ends"),
+            () = scenario => {}
+        }
+    }
 
     #[tokio::test]
     async fn a_state_that_cannot_be_written_is_noticed_though_nothing_more_is_applied() {

@@ -4,6 +4,7 @@
 //! FORMAT       version of this layout
 //! NODE         which node this is the directory of, once that was said
 //! LOCK         locked while a process has the directory open
+//! SESSION      session of the process that was started in the directory last
 //! FILLING      while the node may have lost what it had acknowledged, and has not got it back from the others
 //! CURRENT      name of the live state directory
 //! state-<n>/   the state (sled), and in it
@@ -16,13 +17,15 @@
 use crate::error::Error;
 use crate::tree::sync_dir;
 use domain::id::NodeId;
+use domain::node::SessionId;
 use std::fs::{self, File, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The layout this build writes, and the newest it reads.
 const FORMAT: u32 = 1;
 const FILLING: &str = "FILLING";
+const SESSION: &str = "SESSION";
 
 pub(crate) fn log(dir: &Path) -> PathBuf {
     dir.join("log")
@@ -68,9 +71,7 @@ fn check_format(dir: &Path) -> Result<(), Error> {
             }
             Ok(())
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            write_whole(dir, "FORMAT", &FORMAT.to_string())
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => write_whole(dir, "FORMAT", &FORMAT.to_string()),
         Err(error) => Err(Error::io(format!("reading {}", path.display()))(error)),
     }
 }
@@ -109,7 +110,7 @@ pub(crate) fn current(dir: &Path) -> Result<Option<String>, Error> {
     match fs::read_to_string(dir.join("CURRENT")) {
         // Anything else is damage, and as good as none: the state is rebuilt.
         Ok(name) => Ok(Some(name).filter(|name| state_number(name).is_some())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("reading CURRENT")(error)),
     }
 }
@@ -156,9 +157,24 @@ pub(crate) fn set_filling(dir: &Path, is_filling: bool) -> Result<(), Error> {
     }
     match fs::remove_file(dir.join(FILLING)) {
         Ok(()) => sync_dir(dir),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::io(format!("removing {FILLING}"))(error)),
     }
+}
+
+/// What [`set_last_session`] has noted last, once there was anything.
+pub(crate) fn last_session(dir: &Path) -> Result<Option<SessionId>, Error> {
+    match fs::read_to_string(dir.join(SESSION)) {
+        // Anything else is damage, and as good as none: what the state knows and the clock are still there.
+        Ok(text) => Ok(text.trim().parse().ok().map(SessionId)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => Ok(None),
+        Err(error) => Err(Error::io(format!("reading {SESSION}"))(error)),
+    }
+}
+
+/// Notes the session of the process that takes the directory.
+pub(crate) fn set_last_session(dir: &Path, session: SessionId) -> Result<(), Error> {
+    write_whole(dir, SESSION, &session.0.to_string())
 }
 
 /// Notes whose directory this is, or refuses another node's.
@@ -169,9 +185,27 @@ pub(crate) fn belong_to(dir: &Path, node: NodeId) -> Result<(), Error> {
         Ok(text) => {
             Err(Error::OtherNode { path: dir.to_owned(), found: text.trim().to_owned(), expected: node })
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            write_whole(dir, "NODE", &node.to_string())
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => write_whole(dir, "NODE", &node.to_string()),
         Err(error) => Err(Error::io(format!("reading {}", path.display()))(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test ends where something fails")]
+
+    use super::*;
+
+    #[test]
+    fn the_last_session_is_what_was_noted_and_damage_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(last_session(dir.path()).unwrap(), None);
+        set_last_session(dir.path(), SessionId(7)).unwrap();
+        set_last_session(dir.path(), SessionId(u64::MAX)).unwrap();
+        assert_eq!(last_session(dir.path()).unwrap(), Some(SessionId(u64::MAX)));
+        for damage in [&b""[..], b"seven", b"\xff"] {
+            fs::write(dir.path().join(SESSION), damage).unwrap();
+            assert_eq!(last_session(dir.path()).unwrap(), None);
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::overlay::{self, Changes};
 use crate::snapshot::{self, SnapshotFile, SnapshotWriter};
 use crate::tree::Tree;
 use bytes::Bytes;
+use domain::node::SessionId;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::fs::File;
 use std::path::PathBuf;
@@ -312,6 +313,23 @@ impl State {
     /// When the disk fails.
     pub fn set_filling(&self, is_filling: bool) -> Result<(), Error> {
         directory::set_filling(&self.shared.dir, is_filling)
+    }
+
+    /// The session of the process that was started on this node's disk last, as [`State::set_last_session`] said. The state may not
+    /// know of it yet.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn last_session(&self) -> Result<Option<SessionId>, Error> {
+        directory::last_session(&self.shared.dir)
+    }
+
+    /// Notes the session of this process, so that the next one's is higher whatever the clock shows then.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn set_last_session(&self, session: SessionId) -> Result<(), Error> {
+        directory::set_last_session(&self.shared.dir, session)
     }
 
     /// Why nothing more can be written, once that is so: a flush has failed. What is committed then would never reach the

@@ -73,7 +73,8 @@ impl Process {
         };
         let state = State::in_memory();
         state.become_copy_of(disk).unwrap();
-        let session = mint_session(&state, node, &clock, random).unwrap();
+        let last = world.lock().peer(node).last_session;
+        let session = mint_session(&state, last, node, &clock, random).unwrap();
         let members: BTreeMap<NodeId, String> =
             world.lock().peers.keys().map(|node| (*node, String::new())).collect();
         let settings = raft::Settings::new(node, session, members, raft::Secret::new(""));
@@ -86,6 +87,7 @@ impl Process {
             world.note(Fact::Began { node, session });
             let peer = world.peer(node);
             peer.session = Some(session);
+            peer.last_session = Some(session);
             peer.frozen = false;
             peer.clock = Some(clock.clone());
             peer.contact = Some(cluster.contact());

@@ -204,7 +204,9 @@ impl Driver {
                 if committed == 0 || world.peers.values().any(|peer| peer.filled_at.is_some()) {
                     process.flushed.clone()
                 } else {
-                    world.peer(node).filled_at = Some(committed);
+                    let peer = world.peer(node);
+                    peer.filled_at = Some(committed);
+                    peer.last_session = None;
                     State::in_memory()
                 }
             }

@@ -87,6 +87,8 @@ struct Appended {
 pub(super) struct Peer {
     /// The process that runs, if one does.
     pub(super) session: Option<SessionId>,
+    /// What its disk says of the process that ran last.
+    pub(super) last_session: Option<SessionId>,
     pub(super) frozen: bool,
     /// Whether it may vote: not while it is filled after it lost its disk.
     pub(super) filled_at: Option<u64>,
@@ -463,7 +465,9 @@ impl World {
 
     pub(super) fn delivered(&mut self, node: NodeId, index: u64) {
         let reached = self.leader.is_some_and(|leader| self.reaches(leader, node) && self.runs(leader));
-        if reached && self.runs(node) {
+        // A leader need not be told. If it is frozen, it goes on from there afterwards.
+        let knows = self.leader == Some(node) && self.peers[&node].session.is_some();
+        if knows || (reached && self.runs(node)) {
             let peer = self.peer(node);
             peer.known = peer.known.max(index);
             peer.news.notify_one();
