@@ -33,17 +33,15 @@ struct Shared {
 
 #[derive(Default)]
 struct Known {
-    /// When the last sign of life was sent that a leader has answered, by the clock's elapsed time, and whose answer this node has
-    /// caught up with.
+    /// As of when this node has last caught up with a leader, by the clock's elapsed time: when a sign of life was sent that one
+    /// has answered, or when this node was sure of its own office.
     leader_heard: Option<Duration>,
-    /// When signs of life were sent whose answers it has not caught up with, and how far it has to apply the log for that.
+    /// As of when it has not caught up yet, and how far it has to apply the log for that.
     behind: VecDeque<(Duration, u64)>,
     /// Since when this node leads in `term`, as far as it has noticed.
     leads_since: Option<Duration>,
     /// The term of the office that what follows was learned in.
     term: u64,
-    /// When this node was last sure of its office, and how far the log was committed then, until it has applied that.
-    sure: Option<(Duration, u64)>,
     /// When each node was heard of while this one leads, and how far it had applied the log then.
     heard: BTreeMap<NodeId, (Duration, u64)>,
     /// How far the leader said that each member is.
@@ -263,13 +261,7 @@ impl Contact {
     /// it has applied that far: what it holds by its state may have been given to others by what is committed. However long that
     /// takes; a log that grows faster than it is applied moves on with each answer.
     pub(crate) fn leader_answered(&self, sent: Duration, log_end: u64, applied: u64) {
-        let mut known = self.shared.known.lock();
-        // Of no use are those too old, and those that take longer than this one: the log of a new leader may end before the old one's.
-        known
-            .behind
-            .retain(|(before, end)| *end < log_end && sent.saturating_sub(*before) < limits::NODE_TIMEOUT);
-        known.behind.push_back((sent, log_end));
-        known.catch_up(applied);
+        self.shared.known.lock().follow(sent, log_end, applied);
     }
 
     /// Whether this node has not caught up yet with what a leader has answered.
@@ -301,17 +293,11 @@ impl Contact {
                     known.told.clear();
                     known.words.clear();
                     known.leads_since = Some(now);
-                    known.sure = None;
                 }
                 // As for a follower: what this node holds by its state may have been given to others, or its job paused, by what
                 // is committed and not applied here yet.
                 if since <= self.shared.lease && sight.is_caught_up {
-                    let sure = || (now.saturating_sub(since), sight.committed);
-                    let (sure_at, committed) = *known.sure.get_or_insert_with(sure);
-                    if sight.applied >= committed {
-                        known.leader_heard = known.leader_heard.max(Some(sure_at));
-                        known.sure = None;
-                    }
+                    known.follow(now.saturating_sub(since), sight.committed, sight.applied);
                 }
                 known.words.retain(|_, (heard, _)| now.saturating_sub(*heard) < limits::NODE_TIMEOUT);
                 let heard = known.words.iter();
@@ -339,10 +325,7 @@ impl Contact {
                     }
                 }
             }
-            None => {
-                known.leads_since = None;
-                known.sure = None;
-            }
+            None => known.leads_since = None,
         }
     }
 }
@@ -351,6 +334,16 @@ impl Known {
     /// Since when this node holds the office that it has by `sight`; `None` when it has none, or has not noticed yet.
     fn leads_since(&self, sight: &Sight) -> Option<Duration> {
         self.leads_since.filter(|_| sight.since_quorum.is_some() && self.term == sight.term)
+    }
+
+    /// Notes that this node is in touch as of then once it has applied the log up to `end`.
+    fn follow(&mut self, as_of: Duration, end: u64, applied: u64) {
+        // Of no use are those too old, and those that take longer than this one: the log of a new leader may end before the old one's.
+        self.behind.retain(|(before, its_end)| {
+            *its_end < end && as_of.saturating_sub(*before) < limits::NODE_TIMEOUT
+        });
+        self.behind.push_back((as_of, end));
+        self.catch_up(applied);
     }
 
     fn catch_up(&mut self, applied: u64) {

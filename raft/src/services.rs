@@ -119,11 +119,8 @@ pub(crate) async fn signs_of_life(
         let Some(heard) = way.ping(leader, now_applied, clock, patience).await else { continue };
         let is_believed = contact.compare(leader, sent, heard.clock);
         contact.learn(heard.members);
-        if heard.discounted {
-            // It may find its clock right now, but for the leader it is silent until it has said so.
-            continue;
-        }
-        if is_believed {
+        // A node may find its clock right just now, but for the leader it is silent until it has said so.
+        if is_believed && !heard.discounted {
             // A node that was frozen hears of the leader before it hears of what happened meanwhile, such as that what it
             // holds was given to others. The leader itself may be slow to apply that, and one that is new may not know yet that it
             // is committed, so what counts is where its log ends.

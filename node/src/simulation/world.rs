@@ -383,9 +383,12 @@ impl World {
 
     /// Index of the last entry that a leader has appended.
     pub(super) fn log_end(&self, leader: NodeId) -> u64 {
-        let peer = &self.peers[&leader];
-        let committed = if self.leader == Some(leader) { self.committed() } else { peer.known };
-        committed + peer.appended.len() as u64
+        self.committed_for(leader) + self.peers[&leader].appended.len() as u64
+    }
+
+    /// How far a node knows the log to be committed. Who leads knows it first.
+    fn committed_for(&self, node: NodeId) -> u64 {
+        if self.leader == Some(node) { self.committed() } else { self.peers[&node].known }
     }
 
     /// A leader takes a proposal, if it thinks that it leads. What comes of it is known later.
@@ -509,7 +512,7 @@ impl World {
                 .leads
                 .map(|_| if alone { Duration::ZERO } else { self.now().saturating_sub(peer.quorum_acked) }),
             is_caught_up: peer.applied >= peer.leads_from,
-            committed: if self.leader == Some(node) { self.committed() } else { peer.known },
+            committed: self.committed_for(node),
             applied: peer.applied,
             members: self.peers.keys().map(member).collect(),
         }
